@@ -1,0 +1,91 @@
+"""The chain of one beamtime, the same tasks for every facility and every mode."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pendulum
+from airflow.sdk import DAG, chain
+
+from beamferry.airflow import operators, policy
+from beamferry.airflow.params import form
+from beamferry.airflow.state import asset
+from beamferry.registry import Registry, load, registry_path
+
+if TYPE_CHECKING:
+    from beamferry.beamtime import Beamtime, Site
+
+# Constant, so that parsing again makes no new version of the DAG; nothing is ever caught up from it.
+START = pendulum.datetime(2021, 1, 1, tz="UTC")
+
+
+@cache
+def _load(path: Path, _changed: float) -> Registry:
+    return load(path)
+
+
+def registry() -> Registry:
+    """Return the registry; the file is read again only when it changed."""
+    path = registry_path()
+    changed = os.stat(path).st_mtime if path.exists() else 0.0  # noqa: PTH116
+    return _load(path, changed)
+
+
+def dag_id(beamtime: Beamtime) -> str:
+    """Return the name of a beamtime's DAG, e.g. ``beamtime_diamond_mg25682-2``."""
+    return f"beamtime_{beamtime.key}"
+
+
+def beamtime_dag(beamtime: Beamtime, site: Site) -> DAG:
+    """Return the DAG that brings one beamtime home and proves that it arrived."""
+    home = asset(beamtime)
+    with DAG(
+        dag_id(beamtime),
+        description=f"Brings {beamtime.id} home from {beamtime.instrument} at {beamtime.facility.title()}",
+        doc_md=_doc(beamtime, site),
+        schedule=policy.nightly(beamtime.key),
+        start_date=START,
+        catchup=False,
+        max_active_runs=1,
+        is_paused_upon_creation=False,
+        params=form(beamtime),
+        tags=[beamtime.facility, beamtime.instrument, str(beamtime.year)],
+        default_args={
+            "pool": policy.POOL,
+            "retries": policy.RETRIES,
+            "retry_delay": policy.RETRY_DELAY,
+            "retry_exponential_backoff": 2,
+            "max_retry_delay": policy.MAX_RETRY_DELAY,
+            "retry_policy": policy.RETRY_POLICY,
+            # Each task decides by the run's mode whether it is left out; a skip must not spread by itself.
+            "trigger_rule": "none_failed",
+            # The asset as inlet opens its state to the task; only the certificate is an event for other DAGs.
+            "inlets": [home],
+        },
+    ) as dag:
+        known = {"beamtime": beamtime, "site": site}
+        chain(
+            operators.VerifyAccess(task_id="verify_access", **known),
+            operators.DryRun(task_id="dry_run", **known),
+            operators.ParseTotals(task_id="parse_totals", **known),
+            operators.Approve(task_id="approve", **known),
+            operators.Transfer(task_id="transfer", **known),
+            operators.VerifySizes(task_id="verify_sizes", **known),
+            operators.Certify(task_id="certify", outlets=[home], **known),
+        )
+    return dag
+
+
+def _doc(beamtime: Beamtime, site: Site) -> str:
+    return (
+        f"**{beamtime.id}** on {beamtime.instrument} at {beamtime.facility.title()}, ended {beamtime.ended}.\n\n"
+        f"- from `{beamtime.account}@{beamtime.host}:{beamtime.source_path}`\n"
+        f"- to `{beamtime.destination_path(site)}` on RDS\n"
+        f"- stays behind: {', '.join(f'`{path}`' for path in beamtime.exclude) or 'nothing'}\n"
+        f"- goes to tape on {beamtime.tape_day}\n\n"
+        "Runs every night until then, and whenever you press *Trigger*. Nothing on RDS is ever deleted. "
+        "The data is safe when the task `certify` is green: its certificate stands beside the data."
+    )

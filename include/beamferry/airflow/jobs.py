@@ -1,0 +1,148 @@
+"""Operators whose work is a job on RDS-SSH: start it or attach to it, wait without a worker, read its result."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.ssh.operators.ssh_remote_job import SSHRemoteJobOperator
+
+from beamferry.airflow.policy import POLL_SECONDS
+from beamferry.airflow.state import asset_name
+from beamferry.airflow.task import BeamtimeTask
+from beamferry.airflow.triggers import KILLED, RemoteJobTrigger
+from beamferry.errors import BeamferryError, PermanentError, TransientError
+from beamferry.remote import Job, Session, parse_status
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.sdk import Context
+    from pydantic import JsonValue
+
+# Reconnects of the triggerer before a task gives up and is tried again by its policy: about ten minutes.
+RECONNECTS = 20
+# Seconds for job.sh's own verbs; "stop" waits up to 15 seconds for a process group to end.
+VERB_TIMEOUT = 90.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: its exit code, its result (integers and fixed words), and what the tools complained of."""
+
+    exit_code: int
+    result: dict[str, Any]
+    errors: str
+    stats: str
+
+
+class RemoteJobOperator(BeamtimeTask, SSHRemoteJobOperator):
+    """The provider's remote job, with a job that is the same for every try.
+
+    The provider names a job by the try, so that a retry starts a second copy beside the first; here the folder
+    on RDS-SSH is the beamtime's, and starting again attaches to what runs. Subclasses say what the job is and
+    what its result means.
+    """
+
+    # Nothing is rendered: a path from the registry may hold what looks like a template.
+    template_fields: Sequence[str] = ()
+    part: ClassVar[str]
+    script: ClassVar[str]
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Fix what the provider leaves open."""
+        super().__init__(
+            ssh_conn_id=kwargs["site"].rds_connection,
+            command=self.script,
+            remote_os="posix",
+            poll_interval=POLL_SECONDS,
+            max_reconnect_attempts=RECONNECTS,
+            **kwargs,
+        )
+
+    @property
+    def job(self) -> Job:
+        """The job on RDS-SSH."""
+        return Job(self.beamtime.key, self.part)
+
+    def arguments(self, context: Context) -> tuple[str, ...]:
+        """Return the script's arguments; the same for every try of a run, or a retry could not attach."""
+        raise NotImplementedError
+
+    def finish(self, context: Context, session: Session, outcome: Outcome) -> JsonValue:
+        """Interpret a job that ended and return a small value, or raise what went wrong."""
+        raise NotImplementedError
+
+    def execute(self, context: Context) -> Any:
+        """Start the job, or attach to it, and wait for it in the triggerer."""
+        self.options(context)
+        with self.telling(context), self.rds() as session:
+            command = self.job.start(context["run_id"], self.script, self.arguments(context))
+            how = session.checked(command, timeout=VERB_TIMEOUT).strip()
+        self.log.info("Job '%s' on RDS-SSH: %s", self.part, how)
+        return self.wait(context)
+
+    def wait(self, context: Context) -> None:
+        """Hand over to the triggerer; no worker slot is held meanwhile."""
+        self.defer(
+            trigger=RemoteJobTrigger(
+                beamtime=self.beamtime.key,
+                part=self.part,
+                asset=asset_name(self.beamtime),
+                run_id=context["run_id"],
+                ssh_conn_id=self.ssh_conn_id,
+                remote_host=None,
+                job_id=self.part,
+                job_dir=self.job.folder,
+                log_file=f"{self.job.folder}/log",
+                exit_code_file=f"{self.job.folder}/exit_code",
+                remote_os="posix",
+                poll_interval=self.poll_interval,
+                max_reconnect_attempts=self.max_reconnect_attempts,
+            ),
+            method_name="execute_complete",
+        )
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> JsonValue:
+        """Read the result from its own file on RDS-SSH and say what it means."""
+        with self.telling(context), self.rds() as session:
+            status = parse_status(session.checked(self.job.verb("status"), timeout=VERB_TIMEOUT))
+            if status.state == "running":
+                raise TransientError(
+                    "rds-ssh-lost",
+                    f"RDS-SSH could not be asked for the job any more ({event.get('message')}); the job goes on",
+                    "nothing to do: the next try attaches to it",
+                )
+            outcome = self.outcome(session, KILLED if status.exit_code is None else status.exit_code)
+            try:
+                value = self.finish(context, session, outcome)
+            except BeamferryError:
+                session.checked(self.job.verb("acknowledge"), timeout=VERB_TIMEOUT)
+                raise
+            # From here on a start of the same job begins afresh: a person who clears the task means that.
+            session.checked(self.job.verb("acknowledge"), timeout=VERB_TIMEOUT)
+        return value
+
+    def outcome(self, session: Session, exit_code: int) -> Outcome:
+        """Read what the job left behind."""
+        raw = session.read(f"{self.job.folder}/result.json")
+        try:
+            result = json.loads(raw) if raw else {}
+        except ValueError as error:
+            raise PermanentError(
+                "job-result-unreadable",
+                f"The result of job '{self.part}' on RDS-SSH is unreadable ({error})",
+                f"look at ~/{self.job.folder}/result.json there: a full home folder cuts files short",
+            ) from error
+        return Outcome(
+            exit_code,
+            result,
+            session.read(f"{self.job.folder}/errors"),
+            session.read(f"{self.job.folder}/stats"),
+        )
+
+    def on_kill(self) -> None:
+        """Stop the job's whole process group when the task is stopped before it waits in the triggerer."""
+        with self.rds() as session:
+            self.log.info("Stopped: %s", session.checked(self.job.verb("stop"), timeout=VERB_TIMEOUT))

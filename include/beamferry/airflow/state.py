@@ -1,0 +1,68 @@
+"""What is known of a beamtime, kept with its asset: it outlives runs, and the board and the mails read it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.sdk import Asset
+from airflow.sdk.exceptions import AirflowRuntimeError
+from airflow.sdk.execution_time.context import AssetStateStoreAccessor
+
+if TYPE_CHECKING:
+    from beamferry.beamtime import Beamtime
+    from beamferry.remote import Progress
+
+Key = Literal["plan", "progress", "verification", "rate", "problem", "alerts"]
+
+
+def asset_name(beamtime: Beamtime) -> str:
+    """Return the name of a beamtime's asset, e.g. ``rds/diamond/mg25682-2``."""
+    return f"rds/{beamtime.facility}/{beamtime.id}"
+
+
+def asset(beamtime: Beamtime) -> Asset:
+    """Return the asset that stands for a beamtime's data on RDS."""
+    return Asset(name=asset_name(beamtime), uri=f"x-beamferry:{asset_name(beamtime)}", group="beamferry")
+
+
+class BeamtimeState:
+    """The JSON values of one beamtime's asset, for tasks and triggers that have it as inlet or outlet.
+
+    Args:
+        name: the asset's name.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Open nothing yet: each call is one message to the supervisor."""
+        self._store = AssetStateStoreAccessor(name=name)
+
+    def get(self, key: Key) -> dict[str, Any] | None:
+        """Return a value, or None where nothing is known yet.
+
+        Raises:
+            TypeError: somebody else stored something there that is no JSON object.
+        """
+        value = self._store.get(key)
+        if value is None or isinstance(value, dict):
+            return value
+        raise TypeError(f"asset state '{key}' holds {type(value).__name__}, not an object")
+
+    def set(self, key: Key, value: dict[str, Any]) -> None:
+        """Store a value; it replaces what was there."""
+        self._store.set(key, value)
+
+    def forget(self, key: Key) -> None:
+        """Remove a value that is no longer true."""
+        self._store.delete(key)
+
+    async def publish(self, progress: Progress, *, part: str, run_id: str) -> bool:
+        """Store how far a job is, from the triggerer; returns False when the API server could not be asked.
+
+        Progress that is lost is replaced by the next poll's, so a restart of the API server must not end a job.
+        """
+        value: dict[str, Any] = {**vars(progress), "part": part, "run_id": run_id}
+        try:
+            await self._store.aset("progress", value)
+        except AirflowRuntimeError:
+            return False
+        return True

@@ -1,0 +1,107 @@
+"""What all tasks of a beamtime share: the mode decides whether they run, a connection, and errors that stay."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import paramiko
+import pendulum
+from airflow.providers.ssh.hooks.ssh import SSHHook
+from airflow.sdk.exceptions import AirflowSkipException
+
+from beamferry.access import explain_connection
+from beamferry.airflow.params import Options
+from beamferry.airflow.policy import skip_reason
+from beamferry.airflow.state import BeamtimeState, asset_name
+from beamferry.errors import BeamferryError
+from beamferry.remote import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow.sdk import Context
+
+    from beamferry.beamtime import Beamtime, Site
+
+
+class BeamtimeTask:
+    """Mix-in for operators: the task of one beamtime.
+
+    Args:
+        beamtime: the registry's entry.
+        site: the group's own side.
+        kwargs: what the operator takes.
+    """
+
+    task_id: str
+
+    def __init__(self, *, beamtime: Beamtime, site: Site, **kwargs: Any) -> None:
+        """Keep both models; they come from the registry again each time the DAG is parsed."""
+        super().__init__(**kwargs)
+        self.beamtime = beamtime
+        self.site = site
+
+    @property
+    def state(self) -> BeamtimeState:
+        """What is known of this beamtime."""
+        return BeamtimeState(asset_name(self.beamtime))
+
+    @cached_property
+    def rds_hook(self) -> SSHHook:
+        """The connection to RDS-SSH; it refuses a host key that is not the pinned one."""
+        return SSHHook(ssh_conn_id=self.site.rds_connection, conn_retry_attempts=1)
+
+    def options(self, context: Context) -> Options:
+        """Return what the run was asked to do; skip this task when that leaves it out.
+
+        Raises:
+            AirflowSkipException: the task is no part of this run.
+        """
+        options = Options.of(context["params"])
+        reason = skip_reason(
+            self.task_id,
+            mode=options.mode,
+            scheduled=context["dag_run"].run_type == "scheduled",
+            now=pendulum.now("UTC"),
+            tape_day=self.beamtime.tape_day,
+        )
+        if reason is not None:
+            raise AirflowSkipException(reason)
+        return options
+
+    @contextmanager
+    def rds(self) -> Iterator[Session]:
+        """Open a connection to RDS-SSH with this version's scripts in place.
+
+        Raises:
+            PermanentError: RDS-SSH shows another host key, or refuses the log-in.
+            TransientError: RDS-SSH cannot be reached, or the connection broke.
+        """
+        try:
+            with self.rds_hook.get_conn() as client:
+                session = Session(client)
+                session.install()
+                yield session
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise explain_connection(error, self.rds_hook.remote_host) from error
+
+    @contextmanager
+    def telling(self, context: Context) -> Iterator[None]:
+        """Keep an error's sentence and remedy with the beamtime, for the board and the mails, and pass it on."""
+        try:
+            yield
+        except BeamferryError as error:
+            self.state.set(
+                "problem",
+                {
+                    "code": error.code,
+                    "problem": error.problem[:1000],
+                    "remedy": error.remedy[:1000],
+                    "task": self.task_id,
+                    "run_id": context["run_id"],
+                    "at": pendulum.now("UTC").isoformat(),
+                },
+            )
+            raise

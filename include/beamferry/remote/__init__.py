@@ -1,0 +1,267 @@
+"""Jobs on RDS-SSH: the scripts, where they go, and how a job is started, watched and stopped there.
+
+Paths are relative to the home of the account on RDS-SSH, where both ssh and SFTP begin.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Literal, cast
+
+from beamferry.errors import PermanentError, TransientError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import paramiko
+
+HOME = ".beamferry"
+# Script bundles of earlier versions may still be running a job, so each version has a folder of its own.
+BIN = f"{HOME}/bin"
+JOBS = f"{HOME}/jobs"
+
+# What is read back of a result or of an error listing; more than this is not for people or for Airflow.
+READ_LIMIT = 256 * 1024
+
+State = Literal["absent", "running", "finished", "dead"]
+
+
+@cache
+def bundle() -> Mapping[str, bytes]:
+    """Return the scripts that run on RDS-SSH, by file name."""
+    return {
+        item.name: item.read_bytes()
+        for item in sorted(files(__name__).iterdir(), key=lambda item: item.name)
+        if item.name.endswith((".sh", ".awk"))
+    }
+
+
+@cache
+def bundle_folder() -> str:
+    """Return the folder of this version's scripts on RDS-SSH, named by their content."""
+    digest = hashlib.sha256()
+    for name, content in bundle().items():
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return f"{BIN}/{digest.hexdigest()[:16]}"
+
+
+def script_command(script: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the command that runs one of the bundle's scripts in the foreground."""
+    if script not in bundle():
+        raise ValueError(f"no such script: {script}")
+    return ("bash", f"{bundle_folder()}/{script}", *arguments)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One part of a beamtime's work on RDS-SSH; its folder is the same for every run and every try.
+
+    Args:
+        beamtime: the beamtime's key, e.g. ``diamond_mg25682-2``.
+        part: what the job does, e.g. ``transfer``.
+    """
+
+    beamtime: str
+    part: str
+
+    @property
+    def folder(self) -> str:
+        """Folder with the job's log, progress and result."""
+        return f"{JOBS}/{self.beamtime}/{self.part}"
+
+    @property
+    def work(self) -> str:
+        """Folder with the lists that the parts of one beamtime share."""
+        return f"{JOBS}/{self.beamtime}/work"
+
+    @property
+    def lock(self) -> str:
+        """File whose lock lets one job of a beamtime run at a time."""
+        return f"{JOBS}/{self.beamtime}/lock"
+
+    def start(self, key: str, script: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the command that starts the job, or attaches to it when the same one is under way.
+
+        Args:
+            key: names the run that asks; a finished job answers for the same key only.
+            script: file name in the bundle.
+            arguments: the script's own arguments.
+        """
+        return script_command(
+            "job.sh",
+            (
+                "start",
+                *("--job", self.folder, "--lock", self.lock, "--key", key),
+                *("--", *script_command(script, arguments)[1:]),
+            ),
+        )
+
+    def verb(self, verb: Literal["status", "stop", "acknowledge"]) -> tuple[str, ...]:
+        """Return the command that asks for the job's status, stops it, or forgets that it ended."""
+        return script_command("job.sh", (verb, "--job", self.folder))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is: bytes and files done of all that it has to do, and bytes per second just now."""
+
+    phase: str
+    bytes_done: int
+    bytes_total: int
+    files_done: int
+    files_total: int
+    rate: int
+    updated: int
+
+
+@dataclass(frozen=True)
+class Status:
+    """What ``job.sh status`` says: ``heartbeat_age`` in seconds, -1 when there never was one."""
+
+    state: State
+    exit_code: int | None
+    heartbeat_age: int
+    progress: Progress | None
+
+
+def parse_status(text: str) -> Status:
+    """Read the line that ``job.sh status`` prints.
+
+    Raises:
+        TransientError: the line is not what job.sh prints, e.g. because the connection broke in the middle.
+    """
+    try:
+        raw = json.loads(text)
+        progress = raw["progress"]
+        if raw["state"] not in {"absent", "running", "finished", "dead"}:
+            raise ValueError(raw["state"])
+        return Status(
+            cast("State", raw["state"]),
+            None if raw["exit_code"] is None else int(raw["exit_code"]),
+            int(raw["heartbeat_age"]),
+            None if progress is None else Progress(**progress),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise TransientError(
+            "job-status-unreadable",
+            f"RDS-SSH gave no readable status of the job ({error})",
+            "this is tried again; if it stays, look at ~/.beamferry/jobs on RDS-SSH",
+        ) from error
+
+
+@dataclass(frozen=True)
+class Completed:
+    """Exit code and output of a command that ran on RDS-SSH."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+class Session:
+    """Commands and small files over one open connection to RDS-SSH.
+
+    Args:
+        client: a connected paramiko client; the caller owns and closes it.
+    """
+
+    def __init__(self, client: paramiko.SSHClient) -> None:
+        """Keep the client; the SFTP channel opens with the first file."""
+        self._client = client
+        self._sftp: paramiko.SFTPClient | None = None
+
+    @property
+    def sftp(self) -> paramiko.SFTPClient:
+        """The SFTP channel of this connection."""
+        if self._sftp is None:
+            self._sftp = self._client.open_sftp()
+        return self._sftp
+
+    def run(self, command: tuple[str, ...], *, timeout: float) -> Completed:
+        """Run a command to its end; ``timeout`` in seconds without any output ends the wait.
+
+        Raises:
+            TransientError: nothing came back in time.
+        """
+        try:
+            stdin, stdout, stderr = self._client.exec_command(shlex.join(command), timeout=timeout)
+            stdin.close()
+            out, err = stdout.read(), stderr.read()
+            code = stdout.channel.recv_exit_status()
+        except TimeoutError as error:
+            raise TransientError(
+                "rds-ssh-slow",
+                f"RDS-SSH gave no answer to '{command[1]}' for {timeout:.0f} seconds",
+                "this is tried again; if it stays, the file system of RDS may hang: ask Research IT",
+            ) from error
+        return Completed(code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
+
+    def checked(self, command: tuple[str, ...], *, timeout: float) -> str:
+        """Run a command of our own that must succeed and return what it printed.
+
+        Raises:
+            PermanentError: it ended with another code than 0.
+        """
+        done = self.run(command, timeout=timeout)
+        if done.exit_code != 0:
+            reason = (done.stderr or done.stdout).strip()[-500:]
+            raise PermanentError(
+                "rds-ssh-command-failed",
+                f"'{command[1]}' ended with code {done.exit_code} on RDS-SSH ({reason})",
+                "look at ~/.beamferry in the home folder there; bash, coreutils and flock are needed",
+            )
+        return done.stdout
+
+    def read(self, path: str) -> str:
+        """Return up to ``READ_LIMIT`` bytes of a file on RDS-SSH as text, or '' where there is none."""
+        try:
+            with self.sftp.open(path, "rb") as file:
+                return file.read(READ_LIMIT).decode("utf-8", "replace")
+        except FileNotFoundError:
+            return ""
+
+    def write(self, path: str, content: bytes, *, mode: int) -> None:
+        """Write a file whole or not at all: under another name first, then renamed over the old one."""
+        new = f"{path}.new"
+        with self.sftp.open(new, "wb") as file:
+            file.set_pipelined(True)
+            file.write(content)
+        self.sftp.chmod(new, mode)
+        self.sftp.posix_rename(new, path)
+
+    def make_folder(self, path: str, *, mode: int) -> None:
+        """Make a folder and those above it where they are missing."""
+        parts = path.split("/")
+        for end in range(1, len(parts) + 1):
+            folder = "/".join(parts[:end])
+            if folder and not self.exists(folder):
+                try:
+                    self.sftp.mkdir(folder, mode)
+                except OSError:
+                    # Another task may have made it in this very moment.
+                    if not self.exists(folder):
+                        raise
+
+    def exists(self, path: str) -> bool:
+        """Say whether a path is there."""
+        try:
+            self.sftp.stat(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def install(self) -> None:
+        """Bring this version's scripts to RDS-SSH; a second call finds them there and does nothing."""
+        folder = bundle_folder()
+        done = f"{folder}/complete"
+        if self.exists(done):
+            return
+        self.make_folder(folder, mode=0o700)
+        for name, content in bundle().items():
+            self.write(f"{folder}/{name}", content, mode=0o600)
+        self.write(done, b"", mode=0o600)
