@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
 from pathlib import PurePosixPath
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError, core_schema
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+
+# Names that begin like this are the transfer's own, e.g. rsync's folder of unfinished files.
+RESERVED_PREFIX = ".beamferry"
 
 
 class Level(StrEnum):
@@ -19,46 +30,155 @@ class Level(StrEnum):
     FULL = "full"
 
 
-def _absolute(path: str) -> str:
-    """Refuse what could leave its folder or be read as an option; links are the server's own business."""
+def refusal(must: str, remedy: str) -> PydanticCustomError:
+    """Return a value's error: ``must`` completes "<field> ...", ``remedy`` says what to write instead."""
+    return PydanticCustomError("refusal", "{must}: {remedy}", {"must": must, "remedy": remedy})
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """Annotation of a text: the allow-list that the whole text must match, and the words for who missed it.
+
+    Args:
+        pattern: regular expression without anchors, valid in Python and in JSON schema.
+        must: completes "<field> ...".
+        remedy: what to write instead.
+    """
+
+    pattern: str
+    must: str
+    remedy: str
+
+    def check(self, text: str) -> str:
+        """Return the text.
+
+        Raises:
+            PydanticCustomError: something in it is not on the list, be it a newline at the end.
+        """
+        # fullmatch, because Python's $ would let a newline pass.
+        if not re.fullmatch(self.pattern, text):
+            raise refusal(self.must, self.remedy)
+        return text
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        """Check after pydantic's own checks of the annotated type."""
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Show the pattern to editors."""
+        return handler(schema) | {"pattern": f"^{self.pattern}$"}
+
+
+def _path(path: str) -> str:
+    """Refuse what could leave its folder, be read as an option or be taken for the transfer's own files."""
     pure = PurePosixPath(path)
-    if not pure.is_absolute():
-        raise ValueError(f"must be an absolute path, got {path!r}")
     if ".." in pure.parts:
-        raise ValueError("must not contain '..'")
-    if str(pure) != path or path == "/":
-        raise ValueError(f"must be a plain path without '//', '/./' or a trailing '/', got {path!r}")
+        raise refusal("must not contain '..'", "write the folder's own path")
+    if path.startswith("-"):
+        raise refusal("must not begin with '-'", "write the path from its first folder on")
+    # pathlib keeps two slashes at the beginning.
+    if str(pure) != path or path in {"", ".", "/"} or path.startswith("//"):
+        raise refusal("must be a plain path", "leave out '//', '/./' and a '/' at the end")
+    if any(part != part.strip() for part in pure.parts):
+        raise refusal("must not have spaces at the end of a name", "remove the space beside the '/'")
+    if any(len(part) > 255 for part in pure.parts):  # noqa: PLR2004
+        raise refusal("has a name of more than 255 characters", "write the folder's real path")
+    if any(part.startswith(RESERVED_PREFIX) for part in pure.parts):
+        raise refusal(
+            f"must not contain a name that begins with '{RESERVED_PREFIX}'",
+            "choose another folder: transfers keep unfinished files under such names",
+        )
     return path
+
+
+def _absolute(path: str) -> str:
+    """Check a folder's path on a server; links in it are the server's own business."""
+    if not path.startswith("/"):
+        raise refusal("must be an absolute path", "write it from / on")
+    return _path(path)
 
 
 def _relative(path: str) -> str:
-    """Refuse excludes that are not a plain path below the visit's folder."""
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or path.startswith("-"):
-        raise ValueError(f"must be a path below the beamtime's folder, without '..', got {path!r}")
-    if str(pure) != path.removesuffix("/") or path in {"", ".", "/"}:
-        raise ValueError(f"must be a plain path, got {path!r}")
+    """Check an exclude: a literal path below the visit's folder, a '/' at the end meaning a folder."""
+    if path.startswith("/"):
+        raise refusal(
+            "must be a path below the beamtime's folder", "write it from that folder on, without / in front"
+        )
+    _path(path.removesuffix("/"))
     return path
 
 
+def _zone(name: str) -> str:
+    """Check that the time zone is one that this machine knows."""
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise refusal("is no time zone", "write one of the IANA names, e.g. Europe/London") from None
+    return name
+
+
 # Allow-lists: what passes here is used as an argument of ssh, rsync and find on other people's machines.
+_PATH_WORDS = (
+    "may hold only letters without accents, digits, spaces and . _ + = @ - /",
+    "write the path exactly, or a folder that has a plain name",
+)
 AbsolutePath = Annotated[
-    str, StringConstraints(pattern=r"^/[A-Za-z0-9._+=@ /-]{1,1000}$"), AfterValidator(_absolute)
+    str, AfterValidator(_absolute), Spelling(r"/[A-Za-z0-9._+=@ /-]{1,1000}", *_PATH_WORDS)
 ]
-ExcludePath = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9._+=@ /-]{1,500}$"), AfterValidator(_relative)
+ExcludePath = Annotated[str, AfterValidator(_relative), Spelling(r"[A-Za-z0-9._+=@ /-]{1,500}", *_PATH_WORDS)]
+AccountName = Annotated[
+    str,
+    Field(max_length=32),
+    Spelling(
+        r"[a-z_][a-z0-9_-]*(\.[a-z0-9_-]+)*",
+        "must be a log-in name: small letters, digits and . _ -",
+        "write the name with which you log in at the facility, without @ and host",
+    ),
 ]
-AccountName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_.-]{0,31}$")]
-HostName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$")]
-InstrumentName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,15}$")]
-ConnectionId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,199}$")]
-MailAddress = Annotated[str, StringConstraints(pattern=r"^[^@\s,;<>\"]+@[A-Za-z0-9.-]+$", max_length=254)]
+InstrumentName = Annotated[
+    str,
+    Field(max_length=16),
+    Spelling(
+        r"[a-z][a-z0-9]*([.-][a-z0-9]+)*",
+        "must be a beamline's name as in the facility's paths",
+        "write it in small letters, e.g. i12 or i15-1",
+    ),
+]
+ConnectionId = Annotated[
+    str,
+    Field(max_length=200),
+    Spelling(
+        r"[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*",
+        "must be the name of an Airflow connection",
+        "write its connection id, e.g. rds_ssh",
+    ),
+]
+MailAddress = Annotated[
+    str,
+    Field(max_length=254),
+    Spelling(
+        r"[A-Za-z0-9_][A-Za-z0-9._%+'-]*@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*",
+        "must be one mail address",
+        "write it without a name, e.g. group-data@example.ac.uk",
+    ),
+]
+_LINE = Spelling(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]+", "must be one line of text", "write it in one line")
+# A registry is younger than the facilities' data policies, and reckoning with days must not overflow.
+Day = Annotated[date, Field(ge=date(2000, 1, 1), le=date(2099, 12, 31))]
+# A YAML list is a list; everything else is taken strictly, so that no number passes for a day or a word.
+_List = Field(strict=False)
+ExcludePaths = Annotated[tuple[ExcludePath, ...], _List]
+MailAddresses = Annotated[tuple[MailAddress, ...], _List]
 
 
 class Frozen(BaseModel):
     """Base of all models: immutable, and an unknown field is an error rather than a silent nothing."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Site(Frozen):
@@ -70,8 +190,10 @@ class Site(Frozen):
     destination_root: AbsolutePath = Field(
         description="Folder on RDS below which all beamtimes land; must exist on RDS-SSH."
     )
-    notify: tuple[MailAddress, ...] = Field((), description="Mail addresses that get every alert.")
-    time_zone: str = Field("Europe/London", description="IANA zone used in texts; all reckoning is UTC.")
+    notify: MailAddresses = Field((), description="Mail addresses that get every alert.")
+    time_zone: Annotated[str, AfterValidator(_zone)] = Field(
+        "Europe/London", description="IANA zone used in texts; all reckoning is UTC."
+    )
 
 
 class Beamtime(Frozen):
@@ -81,28 +203,32 @@ class Beamtime(Frozen):
     facility: str = Field(description="Where the data is.")
     instrument: InstrumentName = Field(description="Beamline, as in the facility's paths.")
     account: AccountName = Field(description="Log-in name at the facility.")
-    ended: date = Field(description="Last day of the beamtime; the countdown to tape starts here.")
+    ended: Day = Field(description="Last day of the beamtime; the countdown to tape starts here.")
     source: AbsolutePath | None = Field(None, description="Folder at the facility; derived when left out.")
     destination: AbsolutePath | None = Field(
         None, description="Folder on RDS; derived below destination_root when left out."
     )
-    deadline: date | None = Field(
+    deadline: Day | None = Field(
         None, description="Day on which the data goes to tape; derived when left out. Needs deadline_reason."
     )
-    deadline_reason: str | None = Field(None, max_length=500, description="Why the deadline differs.")
-    exclude: tuple[ExcludePath, ...] = Field((), description="Paths below the source that stay behind.")
+    deadline_reason: Annotated[str, Field(max_length=500), _LINE] | None = Field(
+        None, validate_default=True, description="Why the deadline differs: who promised it, and when."
+    )
+    exclude: ExcludePaths = Field((), description="Paths below the source that stay behind.")
     streams: Annotated[int, Field(ge=1, le=16)] = Field(
         4, description="Connections to the facility at the same time."
     )
     bandwidth_limit: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
         None, description="Upper limit in MiB/s for all streams together; none when left out."
     )
-    verification: Level = Field(Level.SAMPLED, description="How thoroughly the copy is compared.")
+    verification: Literal[Level.SIZES, Level.SAMPLED, Level.FULL] = Field(
+        Level.SAMPLED, description="How thoroughly the copy is compared."
+    )
     samples: Annotated[int, Field(ge=1, le=100_000)] = Field(
         32, description="Files compared byte by byte at level 'sampled'."
     )
     manifest: bool = Field(False, description="Write a SHA-256 manifest beside the data.")
-    notify: tuple[MailAddress, ...] = Field((), description="Further mail addresses for this beamtime.")
+    notify: MailAddresses = Field((), description="Further mail addresses for this beamtime.")
     archived: bool = Field(False, description="Retired: kept for the record, no DAG is made.")
 
     @property
@@ -146,7 +272,19 @@ class Beamtime(Frozen):
             (site.destination_root, self.facility, self.instrument, str(self.year), self.id)
         )
 
-    def model_post_init(self, _context: Any) -> None:
-        """Check what spans two fields."""
-        if self.deadline is not None and not self.deadline_reason:
-            raise ValueError("deadline needs deadline_reason: say who promised the later (or earlier) day")
+    @field_validator("deadline")
+    @classmethod
+    def _deadline_after_end(cls, deadline: date | None, info: ValidationInfo) -> date | None:
+        ended = info.data.get("ended")
+        if deadline is not None and ended is not None and deadline < ended:
+            raise refusal(f"must not be before the beamtime's end on {ended}", "correct one of the two days")
+        return deadline
+
+    @field_validator("deadline_reason")
+    @classmethod
+    def _deadline_has_reason(cls, reason: str | None, info: ValidationInfo) -> str | None:
+        if reason is None and info.data.get("deadline") is not None:
+            raise refusal(
+                "is missing, and the deadline needs one", "say who promised the later (or earlier) day"
+            )
+        return reason

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,15 +22,18 @@ START = pendulum.datetime(2021, 1, 1, tz="UTC")
 
 
 @cache
-def _load(path: Path, _changed: float) -> Registry:
+def _load(path: Path, _changed: tuple[int, int] | None) -> Registry:
     return load(path)
 
 
 def registry() -> Registry:
     """Return the registry; the file is read again only when it changed."""
     path = registry_path()
-    changed = os.stat(path).st_mtime if path.exists() else 0.0  # noqa: PTH116
-    return _load(path, changed)
+    try:
+        seen = path.stat()
+    except OSError:
+        return _load(path, None)
+    return _load(path, (seen.st_mtime_ns, seen.st_size))
 
 
 def dag_id(beamtime: Beamtime) -> str:

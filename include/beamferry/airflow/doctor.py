@@ -1,0 +1,124 @@
+"""Every check of an installation from a terminal: what a run would find, before it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import paramiko
+from airflow.providers.ssh.hooks.ssh import SSHHook
+
+from beamferry import access
+from beamferry.errors import BeamferryError
+from beamferry.registry import load
+from beamferry.remote import Session, script_command
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from beamferry.beamtime import Beamtime, Site
+
+# An Airflow command takes about ten seconds to start on a small machine.
+AIRFLOW_TIMEOUT = 120
+PROBE_TIMEOUT = 180
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at: whether it is well, and a sentence that says so or says what to do."""
+
+    ok: bool
+    sentence: str
+
+
+def examine(registry_file: Path, beamtime_id: str | None) -> Iterator[Check]:
+    """Yield the checks of the installation, of RDS-SSH, and of one beamtime or all, as they are made.
+
+    Args:
+        registry_file: the registry.
+        beamtime_id: the one beamtime to look at, or None for all that are not archived.
+    """
+    yield Check(ok=True, sentence=f"Beamferry {version('beamferry')} on Airflow {version('apache-airflow')}")
+    registry = load(registry_file)
+    yield from (Check(ok=False, sentence=str(problem)) for problem in registry.problems)
+    chosen = [
+        beamtime
+        for beamtime in registry.beamtimes
+        if (beamtime_id is None and not beamtime.archived) or beamtime.id == beamtime_id
+    ]
+    if registry.site is None:
+        return
+    yield Check(ok=True, sentence=f"{registry_file}: {len(registry.beamtimes)} valid beamtimes")
+    if beamtime_id is not None and not chosen:
+        yield Check(ok=False, sentence=f"{registry_file} has no valid beamtime {beamtime_id}: see beamferry list")
+        return
+    connection = registry.site.rds_connection
+    try:
+        _borrow_connection(connection)
+        hook = SSHHook(ssh_conn_id=connection, conn_retry_attempts=1)
+        if hook.host_key is None and not hook.no_host_key_check:
+            yield Check(
+                ok=True,
+                sentence=f"Connection {connection} pins no host key; known_hosts of this machine decides. "
+                'Better: put "host_key" into its extras',
+            )
+        with hook.get_conn() as client:
+            yield Check(ok=True, sentence=f"RDS-SSH answers at {hook.remote_host}, logged in as {hook.username}")
+            session = Session(client)
+            session.install()
+            for beamtime in chosen:
+                yield from _beamtime(session, beamtime, registry.site)
+    except BeamferryError as error:
+        yield Check(ok=False, sentence=str(error))
+    except (paramiko.SSHException, OSError, EOFError) as error:
+        yield Check(ok=False, sentence=str(access.explain_connection(error, connection)))
+
+
+def _beamtime(session: Session, beamtime: Beamtime, site: Site) -> Iterator[Check]:
+    """Yield what the task verify_access would find."""
+    done = session.run(
+        script_command("probe.sh", access.build_probe(beamtime, site)), timeout=PROBE_TIMEOUT
+    )
+    for finding in access.judge(access.parse_facts(done.stdout), beamtime, site):
+        text = finding.sentence if finding.ok else f"{finding.sentence}: {finding.remedy}"
+        yield Check(finding.ok, f"{beamtime.id}: {text}")
+
+
+def _borrow_connection(connection: str) -> None:
+    """Make an Airflow connection known to this process, from the environment or from Airflow's database.
+
+    Raises:
+        BeamferryError: Airflow knows no such connection.
+    """
+    name = f"AIRFLOW_CONN_{connection.upper()}"
+    if name in os.environ:
+        return
+    command = (sys.executable, "-m", "airflow", "connections", "get", connection, "-o", "json")
+    done = subprocess.run(  # noqa: S603 - the id has passed the registry's allow-list
+        command, capture_output=True, text=True, timeout=AIRFLOW_TIMEOUT, check=False
+    )
+    start = done.stdout.find("[")
+    if done.returncode != 0 or start < 0:
+        raise BeamferryError(
+            "connection-missing",
+            f"Airflow knows no connection '{connection}'",
+            "add it under Admin, Connections, or run this where Airflow's settings are (./run beamferry doctor)",
+        )
+    found = json.loads(done.stdout[start:])[0]
+    extra = found.get("extra_dejson") or {}
+    os.environ[name] = json.dumps(
+        {
+            "conn_type": "ssh",
+            "host": found["host"],
+            "login": found["login"],
+            "password": found.get("password"),
+            "port": int(found["port"]) if found.get("port") else None,
+            "extra": extra,
+        }
+    )

@@ -1,0 +1,174 @@
+"""The demonstration: the lab, Airflow, and one beamtime brought home before your eyes."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pendulum
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from beamferry.certificate import certificate_folder
+from beamferry.errors import PermanentError
+from beamferry.lab import Lab
+from beamferry.lab.lab import INSTRUMENT, VISIT
+from beamferry.registry import load
+from beamferry.stack import Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import date
+
+DAG_ID = f"beamtime_diamond_{VISIT}"
+ASSET = f"rds/diamond/{VISIT}"
+# The visit of the demonstration ended a few days ago, so that the days to tape count down as they do for users.
+DAYS_SINCE_VISIT = timedelta(days=5)
+# A demonstration should neither wait a minute for a second try nor poll as seldom as a week-long transfer.
+QUICK = {"AIRFLOW__BEAMFERRY__POLL_SECONDS": "2", "AIRFLOW__BEAMFERRY__RETRY_DELAY_SECONDS": "5"}
+_STEPS = ("verify_access", "dry_run", "parse_totals", "approve", "transfer", "verify_sizes", "certify")
+_START_SECONDS = 180.0
+_RUN_SECONDS = 900.0
+
+
+def demonstrate(lab: Lab, stack: Stack, *, size: str | None, once: bool, today: date) -> bool:
+    """Start both, run the beamtime once, show how it goes; returns whether the certificate says verified.
+
+    Args:
+        lab: the facility and the storage on this machine.
+        stack: Airflow, configured for the lab.
+        size: of the visit, as the lab takes it.
+        once: stop everything at the end instead of leaving it up until Ctrl-C.
+        today: the day from which the visit's end is counted back.
+    """
+    console = Console()
+    try:
+        console.print("[bold]1. The lab[/]: RDS-SSH, Diamond and a mail server on this machine")
+        lab.up(size, ended=today - DAYS_SINCE_VISIT)
+        console.print("\n".join(f"   {line}" for line in lab.status()), highlight=False, markup=False)
+        console.print("[bold]2. Airflow[/]: starting, this takes about half a minute")
+        stack.start()
+        stack.wait_healthy(_START_SECONDS)
+        console.print(f"[bold]3. The beamtime {VISIT}[/] on {INSTRUMENT}: {stack.url}/dags/{DAG_ID}")
+        state = _run(stack, console)
+        verified = _show_certificate(lab, console, state)
+        if not once:
+            _stay(stack, lab, console)
+        return verified
+    finally:
+        stack.stop()
+        lab.down()
+
+
+def _run(stack: Stack, console: Console) -> str:
+    """Trigger the DAG, show its steps and its progress, and return the state in which it ended."""
+    _wait_for_dag(stack)
+    run = stack.api("POST", f"/dags/{DAG_ID}/dagRuns", {"logical_date": None})["dag_run_id"]
+    shown: set[str] = set()
+    columns = (TextColumn("   {task.description:<14}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        line = bar.add_task("waiting", total=None)
+        for state in _states(stack, run):
+            for task, task_state in _tasks(stack, run):
+                if task_state in {"success", "failed", "upstream_failed", "skipped"} and task not in shown:
+                    shown.add(task)
+                    mark = {"success": "[green]✓[/]", "skipped": "-"}.get(task_state, "[red]✗[/]")
+                    bar.console.print(f"   {mark} {task}{_told(stack, task)}", highlight=False)
+            progress = _known(stack).get("progress")
+            if progress is not None and progress["run_id"] == run:
+                bar.update(
+                    line,
+                    description=progress["phase"],
+                    completed=progress["bytes_done"],
+                    total=progress["bytes_total"] or None,
+                )
+            if state in {"success", "failed"}:
+                return state
+    raise PermanentError("demo-slow", f"The run did not end within {_RUN_SECONDS:.0f} s", f"see {stack.url}")
+
+
+def _states(stack: Stack, run: str) -> Iterator[str]:
+    end = time.monotonic() + _RUN_SECONDS
+    while time.monotonic() < end:
+        yield stack.api("GET", f"/dags/{DAG_ID}/dagRuns/{run}")["state"]
+        time.sleep(1)
+
+
+def _tasks(stack: Stack, run: str) -> list[tuple[str, str]]:
+    found = stack.api("GET", f"/dags/{DAG_ID}/dagRuns/{run}/taskInstances")["task_instances"]
+    return sorted(((task["task_id"], task["state"]) for task in found), key=lambda pair: _STEPS.index(pair[0]))
+
+
+def _known(stack: Stack) -> dict[str, dict[str, Any]]:
+    """Return what Airflow knows of the beamtime: the values of its asset's state."""
+    for asset in stack.api("GET", f"/assets?name_pattern={ASSET}")["assets"]:
+        stored = stack.api("GET", f"/assets/{asset['id']}/state-store")["asset_state_store"]
+        return {entry["key"]: entry["value"] for entry in stored}
+    return {}
+
+
+def _told(stack: Stack, task: str) -> str:
+    """Return what a step found out, for those that leave a sentence."""
+    known = _known(stack)
+    if task == "parse_totals" and "plan" in known:
+        plan = known["plan"]
+        return f": {plan['todo_bytes']:,} bytes in {plan['todo_files']:,} files to move of {plan['bytes']:,}"
+    if task == "verify_sizes" and "verification" in known:
+        return f": {known['verification']['sentence']}"
+    return ""
+
+
+def _wait_for_dag(stack: Stack) -> None:
+    end = time.monotonic() + _START_SECONDS
+    while time.monotonic() < end:
+        if any(dag["dag_id"] == DAG_ID for dag in stack.api("GET", "/dags?limit=100")["dags"]):
+            return
+        time.sleep(0.5)
+    raise PermanentError("demo-no-dag", f"Airflow does not show {DAG_ID}", "run ./run beamferry check")
+
+
+def _show_certificate(lab: Lab, console: Console, state: str) -> bool:
+    """Print the certificate and return whether it says verified."""
+    registry = load(lab.registry)
+    if registry.site is None or not registry.beamtimes:
+        raise PermanentError("demo-registry", f"{lab.registry} is not valid", f"remove {lab.folder}")
+    folder = lab.on_rds(certificate_folder(registry.beamtimes[0].destination_path(registry.site)))
+    text = folder / "certificate.txt"
+    if not text.exists():
+        console.print(f"[red]The run ended as '{state}' and left no certificate.[/]")
+        return False
+    console.print()
+    console.print(text.read_text(), highlight=False, markup=False)
+    outcome = json.loads((folder / "certificate.json").read_text())["outcome"]
+    return bool(state == "success" and outcome == "verified")
+
+
+def _stay(stack: Stack, lab: Lab, console: Console) -> None:
+    """Leave everything up until Ctrl-C."""
+    console.print(f"[bold]Airflow[/]: {stack.url}  log-in: {stack.login}", highlight=False)
+    console.print(f"The data: {lab.destination}", highlight=False)
+    console.print("Ctrl-C stops everything.")
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        console.print("Stopping.")
+
+
+def lab_stack(lab: Lab, repository: Path) -> Stack:
+    """Return Airflow for the lab's registry and connections; the lab has to be up before it starts."""
+    return Stack(
+        home=lab.folder / "airflow",
+        dags=repository / "dags",
+        plugins=repository / "plugins",
+        connections=lab.airflow_connections(),
+        env={**QUICK, "BEAMFERRY_REGISTRY": str(lab.registry)},
+    )
+
+
+def today() -> date:
+    """Return the day at the facility."""
+    return pendulum.now("Europe/London").date()

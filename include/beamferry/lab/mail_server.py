@@ -1,0 +1,92 @@
+"""Start and stop of the lab's mail server, and what it got."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from beamferry.errors import PermanentError
+from beamferry.lab.process import Process, stop
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_START_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class MailServer:
+    """The mail server, in the background.
+
+    Args:
+        folder: where it keeps its mailbox, record and log.
+        address: loopback address.
+        port: TCP port.
+    """
+
+    folder: Path
+    address: str
+    port: int
+
+    @property
+    def mailbox(self) -> Path:
+        """One line of JSON for each message: received, sender, recipients, subject, text, html."""
+        return self.folder / "mail.jsonl"
+
+    @property
+    def _record(self) -> Path:
+        return self.folder / "mail.json"
+
+    @property
+    def process(self) -> Process | None:
+        """The server, if it runs."""
+        return Process.load(self._record)
+
+    def messages(self) -> list[dict[str, Any]]:
+        """Return the messages it got, oldest first."""
+        if not self.mailbox.exists():
+            return []
+        return [json.loads(line) for line in self.mailbox.read_text().splitlines()]
+
+    def start(self) -> None:
+        """Start the server unless it runs; returns when it listens.
+
+        Raises:
+            PermanentError: it does not start.
+        """
+        if self.process is not None:
+            return
+        self._record.unlink(missing_ok=True)
+        log = self.folder / "mail.log"
+        server = (sys.executable, "-m", "beamferry.lab.mail", self.address, str(self.port))
+        with log.open("wb") as output:
+            # With a session and a parent of its own it outlives this command.
+            subprocess.run(
+                ("setsid", "--fork", *server, str(self.mailbox), str(self._record)),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                check=True,
+            )
+        end = time.monotonic() + _START_SECONDS
+        # It writes its record once it listens; words in the log mean that it has failed.
+        while time.monotonic() < end and not log.stat().st_size:
+            if self.process is not None:
+                return
+            time.sleep(0.02)
+        said = log.read_text(errors="replace").strip().splitlines()[-1:]
+        raise PermanentError(
+            "lab-mail",
+            f"the mail server does not start on {self.address}:{self.port}: {' '.join(said)}",
+            "free the port, or remove the lab's folder so that it chooses another",
+        )
+
+    def stop(self) -> None:
+        """Stop the server; the messages stay."""
+        if (server := self.process) is not None:
+            stop([server])
+        self._record.unlink(missing_ok=True)

@@ -1,0 +1,118 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154  # the sourcing script reads what is set here, and sets what is read
+# What both ends hold, and the content of chosen files. To be sourced by verify.sh and manifest.sh.
+#
+# A census is a sorted list of NUL-terminated records PATH//TYPE//SIZE//MTIME//LINKTARGET: find's %P never
+# holds '//', so the first one ends the path. TYPE is f, d, l or o (anything else).
+
+# Prints a POSIX shell script that lists a folder, the same for both ends.
+census_script() { # FOLDER [FILE-FOR-THE-PARTIAL-FOLDERS]
+  local path kind
+  printf 'LC_ALL=C TZ=UTC0; export LC_ALL TZ; cd %s || exit 66\n' "$(quoted "$1")"
+  # %Ts, whole seconds, is not in find's manual: ask before relying on it.
+  # shellcheck disable=SC2016  # meant for the far shell
+  echo 'case $(find . -maxdepth 0 -printf %Ts) in "" | *[!0-9-]*) exit 77 ;; esac'
+  printf '%s' 'find . -mindepth 1 \( -type d -name .beamferry-partial '
+  [[ $# -lt 2 ]] || printf -- '-fprint0 %s ' "$(quoted "$2")"
+  printf '%s' '-prune \)'
+  for path in ${exclude[@]+"${exclude[@]}"}; do
+    # As in rsync's patterns, a trailing slash means a folder of that name and nothing else.
+    kind=''
+    [[ $path != */ ]] || kind='-type d '
+    # -path takes a pattern; the characters that mean something there stand for themselves.
+    path=$(printf '%s' "./${path%/}" | sed 's/[][*?\\]/\\&/g')
+    printf ' -o \\( %s-path %s -prune \\)' "$kind" "$(quoted "$path")"
+  done
+  printf '%s' ' -o -type f -printf "%P//f//%s//%Ts//\0" -o -type d -printf "%P//d//0//0//\0"' \
+    ' -o -type l -printf "%P//l//0//0//%l\0" -o -printf "%P//o//0//0//\0"'
+  echo
+}
+
+# Sets files, bytes, folders, links, others and oldest (mtime, 0 without files) from a census.
+count_census() { # CENSUS
+  read -r files bytes folders links others oldest < <(awk '
+    BEGIN { RS = "\0" }
+    {
+      split(substr($0, index($0, "//") + 2), field, "//")
+      if (field[1] == "f") {
+        if (!files++ || field[3] + 0 < oldest) oldest = field[3] + 0
+        bytes += field[2]
+      } else if (field[1] == "d") folders++
+      else if (field[1] == "l") links++
+      else others++
+    }
+    END { printf "%.0f %.0f %.0f %.0f %.0f %.0f\n", files, bytes, folders, links, others, oldest }' "$1")
+}
+
+count_records() { tr -cd '\0' <"$1" | wc -c; }
+
+sorted() { LC_ALL=C sort -z -S 64M -T "$scratch" "$@"; }
+
+# Cuts a list of records PATH//f//SIZE into contiguous NUL lists of paths of about equal work, `scratch`/shard.1 ...,
+# with the sizes beside them in shard.1.sizes. Sets shards, files_chosen and bytes_chosen.
+cut_files() { # LIST
+  read -r files_chosen bytes_chosen < <(awk '
+    BEGIN { RS = "\0" }
+    { bytes += substr($0, index($0, "//") + 5); files++ }
+    END { printf "%.0f %.0f\n", files, bytes }' "$1")
+  shards=$(awk -v shards="$streams" -v files="$files_chosen" -v bytes="$bytes_chosen" -v name="$scratch/shard." '
+    # Opening a small file costs about as much as reading 64 KiB.
+    BEGIN { RS = "\0"; cost = 65536; target = (bytes + files * cost) / shards; shard = 1 }
+    {
+      at = index($0, "//")
+      size = substr($0, at + 5) + 0
+      if (done >= target * shard && shard < shards) { close(name shard); close(name shard ".sizes"); shard++ }
+      printf "%s%c", substr($0, 1, at - 1), 0 > (name shard)
+      printf "%.0f\n", size > (name shard ".sizes")
+      done += size + cost
+    }
+    END { print (NR ? shard : 0) }' "$1")
+}
+
+# Prints a POSIX shell script that prints the hash of each file of a list, or a dash where it cannot be read. Names
+# go through stdin from end to end: on a shared host everyone can read the arguments of everyone's processes.
+digest_script() { # FOLDER LIST
+  printf 'LC_ALL=C; export LC_ALL; cd %s || exit 66\n' "$(quoted "$1")"
+  # shellcheck disable=SC2016  # meant for the shell that runs it
+  printf '%s\n' 'command -v sha256sum >/dev/null || exit 77' \
+    'h() { sha256sum <"$1" || { echo -; bad=1; }; }'
+  awk -v quote="'" '
+    BEGIN { RS = "\0" }
+    {
+      count = split($0, part, quote)
+      name = "./" part[1]
+      for (i = 2; i <= count; i++) name = name quote "\\" quote quote part[i]
+      printf "h %s%s%s\n", quote, name, quote
+    }' "$2"
+  # shellcheck disable=SC2016
+  echo 'exit ${bad:-0}'
+}
+
+# Keeps the hashes of one end of a shard, NUL-terminated and in the list's order, in `scratch`/END.NUMBER.sums; the
+# size of each file done goes to END.NUMBER.log. Ends with 1 when some could not be read, else with what went wrong.
+digest() { # END NUMBER FOLDER COMMAND...
+  local list=$scratch/shard.$2 out=$scratch/$1.$2 folder=$3
+  shift 3
+  digest_script "$folder" "$list" | "$@" 2>"$out.errors" | awk -v sizes="$list.sizes" -v log_file="$out.log" '
+    {
+      # "HASH  -", as the file came through stdin; anything else is not from sha256sum.
+      if ($0 != "-" && (length($1) != 64 || $1 !~ /^[0-9a-f]+$/)) exit 65
+      printf "%s%c", $1, 0
+      if ((getline size < sizes) <= 0) exit 65
+      print size > log_file
+      # Large files are told of at once, small ones now and then.
+      if (NR % 64 == 0 || size > 1048576) fflush(log_file)
+    }' >"$out.sums"
+}
+
+# Sets digested_files and digested_bytes from the logs of all digests.
+count_digests() {
+  read -r digested_files digested_bytes < <(
+    cat "$scratch"/*.log 2>/dev/null | awk '{ bytes += $1; files++ } END { printf "%.0f %.0f\n", files, bytes }'
+  )
+}
+
+# What a failed reading means: 24 when files had only gone away in the meantime, else 23.
+reading_code() { # ERRORS-FILE...
+  if cat "$@" 2>/dev/null | grep -v 'No such file' | grep -q .; then echo 23; else echo 24; fi
+}

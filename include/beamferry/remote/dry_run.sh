@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Asks rsync what is to do without doing it.
+#
+#   dry_run.sh --work W -- rsync ARGUMENT... -- SOURCE DESTINATION
+#
+# Leaves W/todo: a line for each regular file to fetch, its size, a space, its name with what is not printable
+# as \#ooo, in rsync's order. The text of --stats goes to $BEAMFERRY_JOB/stats for others to read.
+set -euo pipefail
+here=$(dirname "$0")
+# shellcheck source=include/beamferry/remote/progress.sh
+. "$here/progress.sh"
+begin dry_run rsync
+require rsync awk readlink pgrep
+
+work=''
+while (($#)); do
+  case $1 in
+    --work) work=${2:-} && shift 2 ;;
+    --) shift && break ;;
+    *) refuse "dry_run.sh: unknown argument $1" ;;
+  esac
+done
+[[ -n $work && $# -ge 4 ]] || refuse "dry_run.sh: --work and rsync's command are needed"
+
+work=$(readlink -m -- "$work")
+(umask 077 && mkdir -p "$work")
+# A list of an earlier run must never be taken for this one's, nor its progress.
+rm -rf "$work/todo" "$work/todo.totals" "$work/todo.count" "$work/live"
+
+# rsync 3.5 does not follow a link of another owner's to the destination (exit 3): go where it leads.
+destination=$(readlink -m -- "${!#}")
+command=("${@:1:$#-1}" "${destination%/}/")
+
+tick() {
+  local files=0 bytes=0
+  [[ ! -s $work/todo.count ]] || read -r files bytes <"$work/todo.count"
+  report "$bytes" "$bytes" "$files" "$files"
+}
+start_ticker
+
+# The mark before each line tells the files from whatever else rsync says. LC_ALL=C makes rsync escape
+# all that is not printable ASCII, so a line is a name whatever the name holds.
+(
+  umask 077
+  codes=(0 0)
+  "${command[0]}" -n -i --stats --no-h --out-format='@ %i %l %n' "${command[@]:1}" 2>>"$errors" |
+    awk -v todo="$work/todo.new" -v count="$work/todo.count" -v stats="$BEAMFERRY_JOB/stats" \
+      -v notes="$BEAMFERRY_JOB/notes" -f "$here/todo.awk" 2>>"$errors" || codes=("${PIPESTATUS[@]}")
+  ((codes[0] == 0)) || exit "${codes[0]}"
+  # Only a full or broken disk stops awk.
+  ((codes[1] == 0)) || exit 11
+) &
+code=0
+wait $! || code=$?
+stop_ticker
+if ((code == 0)); then
+  mv "$work/todo.count" "$work/todo.totals"
+  mv "$work/todo.new" "$work/todo"
+  read -r files bytes <"$work/todo.totals"
+  report "$bytes" "$bytes" "$files" "$files"
+  echo "The dry run found $files files, $bytes bytes to fetch."
+else
+  echo "The dry run ended with code $code."
+fi
+finish "$code"

@@ -1,0 +1,185 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034  # what begin and set_far set is read by the scripts
+# What every job script shares: its progress, its result, what it heard on stderr, and its end. To be sourced.
+#
+# BEAMFERRY_JOB is the job's folder. A script calls begin, starts its children, may have a ticker report on
+# them, and leaves through finish: whatever happens there is a result.json.
+
+export LC_ALL=C
+
+# Stderr beyond this much helps nobody: its first half names the cause, its last half the outcome.
+readonly ERRORS_LIMIT=65536
+readonly TICK_SECONDS=2
+# Keep-alives of rsync are a few bytes each: less than this much in all that time is no progress.
+readonly STALL_BYTES=4096
+
+now() { printf '%(%s)T' -1; }
+
+begin() { # PHASE TOOLS: the phase names the result too; TOOLS, a pattern of pgrep, are those that move bytes
+  phase=$1 result_name=$1 movers=$2 begun=$(now) finished='' ticker='' stall=0
+  reported_bytes=0 reported_at=$begun rate=-1 moved=0 mark=0 mark_at=$begun
+  declare -gA counted=()
+  errors=${BEAMFERRY_JOB:?is not set}/errors.all
+  : >"$errors"
+  trap 'terminated' TERM INT
+  trap 'unexpected $?' EXIT
+}
+
+put() { # FILE: takes stdin, whole or not at all
+  cat >"$1.new" && mv -f "$1.new" "$1"
+}
+
+require() { # TOOL...: or ends the job with 77
+  local tool
+  for tool; do
+    command -v "$tool" >/dev/null && continue
+    echo "$tool: not found on this host" >>"$errors"
+    finish 77
+  done
+}
+
+refuse() { # SENTENCE: the script was called wrongly
+  echo "$1" | tee -a "$errors" >&2
+  finish 78
+}
+
+report() { # BYTES_DONE BYTES_TOTAL FILES_DONE FILES_TOTAL
+  local at bytes=$1 latest
+  at=$(now)
+  # A file fetched twice counts twice in the logs; what is shown neither runs over nor backwards.
+  ((bytes <= $2)) || bytes=$2
+  ((bytes >= reported_bytes)) || bytes=$reported_bytes
+  if ((at > reported_at)); then
+    latest=$(((bytes - reported_bytes) / (at - reported_at)))
+    # A mean that forgets: a tick weighs 2 in 10, so the rate follows the last twenty seconds or so.
+    if ((rate < 0)); then rate=$latest; else rate=$(((rate * 8 + latest * 2) / 10)); fi
+    reported_bytes=$bytes reported_at=$at
+  fi
+  printf '{"phase":"%s","bytes_done":%d,"bytes_total":%d,"files_done":%d,"files_total":%d,"rate":%d,"updated":%d}\n' \
+    "$phase" "$bytes" "$2" "$3" "$4" "$((rate < 0 ? 0 : rate))" "$at" | put "$BEAMFERRY_JOB/progress.json"
+}
+
+# Adds to `moved` what our tools have read and written since the last look. ssh is left out: its keep-alives
+# are answered by a far side whose file system hangs.
+measure() {
+  local pid key value sum
+  local -A current=()
+  for pid in $(pgrep -g 0 -x "$movers" || :); do
+    sum=0
+    while read -r key value; do
+      case $key in rchar: | wchar:) sum=$((sum + value)) ;; esac
+    done 2>/dev/null <"/proc/$pid/io" || continue
+    current[$pid]=$sum
+    ((sum <= ${counted[$pid]:-0})) || moved=$((moved + sum - ${counted[$pid]:-0}))
+  done
+  counted=()
+  for pid in ${current[@]+"${!current[@]}"}; do counted[$pid]=${current[$pid]}; done
+}
+
+# Ends the streams when nothing moved for --stall seconds; the main script finds the mark and ends with 75.
+watch_for_stall() {
+  measure
+  if ((moved - mark >= STALL_BYTES)); then
+    mark=$moved mark_at=$(now)
+  elif ((stall > 0 && $(now) - mark_at >= stall)); then
+    : >"$BEAMFERRY_JOB/stalled"
+    end_children
+  fi
+}
+
+# Runs the script's `tick` every two seconds beside it. Its pause is a read from a pipe that stays empty: a
+# `sleep` would outlive the ticker and hold the job's lock.
+start_ticker() {
+  rm -f "$BEAMFERRY_JOB/stalled"
+  (
+    trap - TERM INT EXIT
+    exec {silence}<> <(:)
+    while kill -0 $$ 2>/dev/null; do
+      # A look at files that come and go may fail; the next one is due in two seconds.
+      tick || :
+      watch_for_stall || :
+      read -r -t "$TICK_SECONDS" -u "$silence" || :
+    done
+  ) &
+  ticker=$!
+}
+
+stop_ticker() {
+  [[ -n $ticker ]] || return 0
+  kill "$ticker" 2>/dev/null || :
+  wait "$ticker" 2>/dev/null || :
+  ticker=''
+}
+
+descendants() { # PID
+  local child
+  for child in $(pgrep -P "$1" || :); do
+    [[ $child != "$BASHPID" ]] || continue
+    echo "$child"
+    descendants "$child"
+  done
+}
+
+# Asks all processes below the script to end, then insists. rsync saves its partial file when asked.
+end_children() {
+  local pid round self=$BASHPID
+  local -a pids=() alive
+  for pid in $(descendants $$); do [[ $pid == "$self" || $pid == "$ticker" ]] || pids+=("$pid"); done
+  for round in {1..40}; do
+    alive=()
+    for pid in ${pids[@]+"${pids[@]}"}; do ! kill -0 "$pid" 2>/dev/null || alive+=("$pid"); done
+    ((${#alive[@]})) || return 0
+    if ((round == 1)); then kill -TERM "${alive[@]}" 2>/dev/null || :; fi
+    if ((round == 40)); then kill -KILL "${alive[@]}" 2>/dev/null || :; fi
+    read -r -t 0.2 <> <(:) || :
+  done
+}
+
+terminated() {
+  trap '' TERM INT
+  stop_ticker
+  end_children
+  finish 143
+}
+
+unexpected() { # CODE
+  [[ -n $finished ]] || finish "$(($1 == 0 ? 76 : $1))"
+}
+
+finish() { # CODE [KEY NUMBER]...: writes the result and ends the job
+  local code=$1 size
+  shift
+  finished=yes
+  stop_ticker
+  size=$(stat -c %s "$errors")
+  if ((size > ERRORS_LIMIT)); then
+    {
+      head -c $((ERRORS_LIMIT / 2 - 64)) "$errors"
+      printf '\n[%d bytes left out]\n' $((size - ERRORS_LIMIT + 128))
+      tail -c $((ERRORS_LIMIT / 2 - 64)) "$errors"
+    } | put "$BEAMFERRY_JOB/errors"
+    rm -f "$errors"
+  else
+    mv -f "$errors" "$BEAMFERRY_JOB/errors"
+  fi
+  {
+    printf '{"phase":"%s","exit_code":%d,"seconds":%d' "$result_name" "$code" $(($(now) - begun))
+    while (($#)); do
+      printf ',"%s":%d' "$1" "$2"
+      shift 2
+    done
+    echo '}'
+  } | put "$BEAMFERRY_JOB/result.json"
+  exit "$code"
+}
+
+# Sets what the scripts are told about the far side: `far`, the command that runs there, and `far_folder`.
+set_far() { # SSH_WORDS ACCOUNT HOST SOURCE
+  read -r -a far <<<"$1"
+  far+=(-l "$2" -- "$3" exec)
+  far_folder=${4%/}
+}
+
+quoted() { # TEXT: as one word of a POSIX shell
+  printf "'%s'" "${1//\'/\'\\\'\'}"
+}

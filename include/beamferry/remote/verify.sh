@@ -1,0 +1,218 @@
+#!/usr/bin/env bash
+# Compares the destination with its source from fresh censuses of both ends.
+#
+#   verify.sh --work W --streams N --level sizes|sampled|full --samples K --sample-bytes B --seed INT
+#             --host H --account A --source P --destination D --ssh "ssh -o ..." [--exclude PATH]...
+#
+# Leaves in W/verify: source.census, destination.census, only_source, only_destination (records, see census.sh),
+# sampled and mismatches (paths whose content was compared, and those that differ). Exit 0 when the comparison
+# could be made, whatever it found; 23 when something could not be read, 24 when it went away meanwhile.
+set -euo pipefail
+here=$(dirname "$0")
+# shellcheck source=include/beamferry/remote/progress.sh
+. "$here/progress.sh"
+# shellcheck source=include/beamferry/remote/census.sh
+. "$here/census.sh"
+begin census 'find|sha256sum'
+result_name=verify
+require ssh awk find sort uniq sed shuf sha256sum base64 xargs pgrep readlink
+
+work='' streams=1 level='' samples=1 sample_bytes=0 seed='' host='' account='' source='' destination='' words=ssh
+exclude=()
+while (($#)); do
+  case $1 in
+    --work) work=${2:-} && shift 2 ;;
+    --streams) streams=${2:-} && shift 2 ;;
+    --level) level=${2:-} && shift 2 ;;
+    --samples) samples=${2:-} && shift 2 ;;
+    --sample-bytes) sample_bytes=${2:-} && shift 2 ;;
+    --seed) seed=${2:-} && shift 2 ;;
+    --host) host=${2:-} && shift 2 ;;
+    --account) account=${2:-} && shift 2 ;;
+    --source) source=${2:-} && shift 2 ;;
+    --destination) destination=${2:-} && shift 2 ;;
+    --ssh) words=${2:-} && shift 2 ;;
+    --exclude) exclude+=("${2:-}") && shift 2 ;;
+    *) refuse "verify.sh: unknown argument $1" ;;
+  esac
+done
+[[ -n $work && -n $host && -n $account && -n $source && -n $destination ]] ||
+  refuse "verify.sh: --work, --host, --account, --source and --destination are needed"
+[[ $level =~ ^(sizes|sampled|full)$ ]] || refuse "verify.sh: --level must be sizes, sampled or full"
+[[ $streams =~ ^[1-9][0-9]?$ && $samples =~ ^[1-9][0-9]*$ && $sample_bytes =~ ^[0-9]+$ ]] ||
+  refuse "verify.sh: --streams, --samples and --sample-bytes must be numbers"
+[[ $level != sampled || $seed =~ ^[0-9]+$ ]] || refuse "verify.sh: --seed must be a number"
+
+work=$(readlink -m -- "$work")
+umask 077
+set_far "$words" "$account" "$host" "$source"
+destination=$(readlink -m -- "$destination")
+out=$work/verify scratch=$work/verify/scratch
+rm -rf "$out"
+mkdir -p "$scratch"
+
+bytes_chosen=0 files_chosen=0 shards=0
+tick() {
+  local files
+  if [[ $phase == census ]]; then
+    # Both ends together, halved: each lists about as much as the other.
+    files=$(cat "$scratch"/*.raw 2>/dev/null | tr -cd '\0' | wc -c)
+    report 0 0 $((files / 2)) 0
+  else
+    count_digests
+    report $((digested_bytes / 2)) "$bytes_chosen" $((digested_files / 2)) "$files_chosen"
+  fi
+}
+
+end_badly() { # CODE ERRORS-FILE...
+  local code=$1
+  shift
+  cat "$@" >>"$errors" 2>/dev/null || :
+  echo "The comparison ended with code $code."
+  finish "$code"
+}
+
+# Records of the first that the second does not hold; comm -z is younger (coreutils 8.25) than some hosts.
+only_in() { sorted -m "$1" "$2" "$2" | uniq -z -u; }
+
+# --- census -----------------------------------------------------------------------------------------------
+
+start_ticker
+census_script "$far_folder" >"$scratch/source.sh"
+census_script "$destination" "$out/partials" >"$scratch/destination.sh"
+"${far[@]}" sh -s <"$scratch/source.sh" >"$scratch/source.raw" 2>"$scratch/source.errors" &
+far_pid=$!
+sh -s <"$scratch/destination.sh" >"$scratch/destination.raw" 2>"$scratch/destination.errors" &
+near_pid=$!
+far_code=0 near_code=0
+wait "$near_pid" || near_code=$?
+wait "$far_pid" || far_code=$?
+for pair in "$far_code source" "$near_code destination"; do
+  case ${pair% *} in
+    0 | 1) ;;
+    66) end_badly 23 "$scratch/${pair#* }.errors" ;;
+    *) end_badly "${pair% *}" "$scratch/${pair#* }.errors" ;;
+  esac
+done
+code=0
+# find ends with 1 when it could not look into something; what it did see is compared all the same.
+if ((far_code || near_code)); then code=$(reading_code "$scratch"/{source,destination}.errors); fi
+
+sorted -o "$out/source.census" "$scratch/source.raw" &
+far_pid=$!
+sorted -o "$out/destination.census" "$scratch/destination.raw" 2>>"$errors" || finish 11
+wait "$far_pid" || finish 11
+rm -f "$scratch"/*.raw
+only_in "$out/source.census" "$out/destination.census" >"$out/only_source"
+only_in "$out/destination.census" "$out/source.census" >"$out/only_destination"
+: >"$out/sampled"
+: >"$out/mismatches"
+
+# --- content ----------------------------------------------------------------------------------------------
+
+# Files with content that are at both ends with the same size, as PATH//f//SIZE. Cutting off the time keeps the
+# order, as the first difference of two records lies before it.
+common_files() {
+  sed -zn 's,^\(\([^/]\|/[^/]\)*//f//[1-9][0-9]*\)//.*,\1,p' "$1"
+}
+
+# Endless bytes that depend on the seed only (Park and Miller's generator), for shuf; the same on every host.
+seeded_bytes() {
+  awk -v seed="$seed" 'BEGIN {
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    for (i = 0; i < 4096; i++) two[i] = substr(letters, int(i / 64) + 1, 1) substr(letters, i % 64 + 1, 1)
+    x = seed % 2147483646 + 1
+    for (i = 0; i < 20; i++) x = x * 16807 % 2147483647
+    for (;;) {
+      x = x * 16807 % 2147483647
+      high = int(x / 128)
+      printf "%s%s", two[int(high / 4096) % 4096], two[high % 4096]
+    }
+  }' 2>/dev/null | base64 -d 2>/dev/null
+}
+
+# Takes files in a random order until there are enough; one that does not fit in what is left of the bytes is
+# passed over, but one is always taken.
+choose_sample() {
+  local record size taken=0 left=$sample_bytes
+  while ((taken < samples)) && IFS= read -r -d '' record; do
+    size=${record##*//}
+    ((taken == 0 || size <= left)) || continue
+    printf '%s\0' "$record"
+    taken=$((taken + 1)) left=$((left - size))
+  done
+}
+
+# Prints how many files of a shard were compared; one that an end could not read is left out.
+compare_digests() { # NUMBER
+  awk -v far="$scratch/far.$1.sums" -v near="$scratch/near.$1.sums" -v sampled="$out/sampled" \
+    -v mismatches="$out/mismatches" '
+    BEGIN { RS = "\0" }
+    {
+      if ((getline a < far) <= 0 || (getline b < near) <= 0) exit 65
+      if (a == "-" || b == "-") next
+      printf "%s%c", $0, 0 >> sampled
+      if (a != b) printf "%s%c", $0, 0 >> mismatches
+      compared++
+    }
+    END { printf "%d\n", compared }' "$scratch/shard.$1"
+}
+
+sampled_files=0
+if [[ $level != sizes ]]; then
+  uniq -z -d <(sorted -m <(common_files "$out/source.census") <(common_files "$out/destination.census")) >"$scratch/common"
+  if [[ $level == sampled ]]; then
+    # More candidates than samples, as some may not fit in the bytes.
+    shuf -z -n $((samples * 4)) --random-source=<(seeded_bytes) "$scratch/common" >"$scratch/shuffled"
+    choose_sample <"$scratch/shuffled" | sorted -o "$scratch/chosen"
+  else
+    mv "$scratch/common" "$scratch/chosen"
+  fi
+  cut_files "$scratch/chosen"
+  stop_ticker
+  phase=compare
+  start_ticker
+  readers=()
+  for ((number = 1; number <= shards; number++)); do
+    digest far "$number" "$far_folder" "${far[@]}" sh -s &
+    readers+=($!)
+    digest near "$number" "$destination" sh -s &
+    readers+=($!)
+  done
+  for reader in ${readers[@]+"${readers[@]}"}; do
+    reader_code=0
+    wait "$reader" || reader_code=$?
+    case $reader_code in
+      0) ;;
+      1) [[ $code == 23 ]] || code=$(reading_code "$scratch"/{far,near}.*.errors) ;;
+      *)
+        stop_ticker
+        end_children
+        end_badly "$reader_code" "$scratch"/{far,near}.*.errors
+        ;;
+    esac
+  done
+  for ((number = 1; number <= shards; number++)); do
+    compared=$(compare_digests "$number") || end_badly 65 "$scratch"/{far,near}.*.errors
+    sampled_files=$((sampled_files + compared))
+  done
+fi
+
+# --- result -----------------------------------------------------------------------------------------------
+
+stop_ticker
+report "$bytes_chosen" "$bytes_chosen" "$files_chosen" "$files_chosen"
+cat "$scratch"/*.errors >>"$errors" 2>/dev/null || :
+facts=()
+for end in source destination; do
+  count_census "$out/$end.census"
+  facts+=("${end}_files" "$files" "${end}_bytes" "$bytes" "${end}_folders" "$folders" "${end}_links" "$links")
+  facts+=("${end}_others" "$others" "${end}_oldest" "$oldest")
+done
+partials=$(xargs -0 -r -I{} find "$destination/{}" -type f -printf . <"$out/partials" | wc -c)
+facts+=(destination_partials "$partials" sampled_files "$sampled_files" sampled_bytes "$bytes_chosen")
+facts+=(content_mismatches "$(count_records "$out/mismatches")")
+facts+=(only_source "$(count_records "$out/only_source")" only_destination "$(count_records "$out/only_destination")")
+rm -rf "$scratch"
+echo "The comparison at level $level is made."
+finish "$code" "${facts[@]}"

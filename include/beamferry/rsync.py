@@ -1,0 +1,162 @@
+"""Commands for rsync over ssh, run on RDS-SSH: what a beamtime and its destination make of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from beamferry.beamtime import Beamtime, Site
+
+# ssh from RDS-SSH to a facility. No word holds a space: rsync's -e and our scripts split them again. Each
+# stream has a connection of its own, as over a shared one (ControlMaster) four rsyncs were as slow as one.
+SSH = (
+    "ssh",
+    *("-o", "BatchMode=yes"),
+    *("-o", "StrictHostKeyChecking=yes"),
+    *("-o", "ConnectTimeout=20"),
+    *("-o", "ServerAliveInterval=15"),
+    *("-o", "ServerAliveCountMax=4"),
+    *("-o", "ControlMaster=no"),
+    *("-o", "ControlPath=none"),
+)
+
+# Where unfinished files wait beside their folder's others; never listed, never compared.
+PARTIAL_FOLDER = ".beamferry-partial"
+
+# Up to this many files rsync gets the whole list before it begins (--no-inc-recursive): a run with nothing to
+# do is then several times faster over a long link. It costs 84 MB of memory per million files at the facility
+# and 77 MB on RDS-SSH, where a forked process shares them (measured: rsync 3.5.0, 2,000,000 files with names
+# of 27 characters, 168 and 153 MB; 7 MB with incremental recursion). Larger visits go folder by folder.
+FLAT_LIST_LIMIT = 2_000_000
+
+# rsync ends when no byte of its own protocol came for this long.
+RSYNC_TIMEOUT_SECONDS = 300
+# A transfer is stopped, and tried again, when none of its streams moved anything for this long: longer than
+# rsync's own time-out, so that one stream that hangs ends alone.
+STALL_SECONDS = 600
+
+MIB = 1024 * 1024
+# Fetching in ranges means reading a file twice; smaller ones are not worth that. transfer.sh raises this when
+# there are many large files, as each stream then has whole ones to fetch.
+RANGE_THRESHOLD = 64 * MIB
+# A kill costs at most the ranges in flight: 64 MiB are 5 s at 13 MB/s. With less to do ranges are shorter.
+RANGE_BYTES = 64 * MIB
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What the destination's file system can keep.
+
+    Args:
+        modes: it has owners and permission bits that can be set, and times of folders; a CIFS mount has not.
+        links: it has symbolic links.
+    """
+
+    modes: bool
+    links: bool = True
+
+
+POSIX = Traits(modes=True)
+CIFS = Traits(modes=False)
+
+
+def ssh_command(account: str, host: str, *remote: str) -> tuple[str, ...]:
+    """Return the command that runs ``remote``, words without blanks or quotes, at a facility."""
+    return (*SSH, "-l", account, "--", host, *remote)
+
+
+def is_flat(known_files: int | None) -> bool:
+    """Say whether rsync may hold the whole list; ``known_files`` is the last plan's count, or None."""
+    return known_files is not None and known_files <= FLAT_LIST_LIMIT
+
+
+def rsync_command(
+    beamtime: Beamtime,
+    site: Site,
+    traits: Traits = POSIX,
+    *,
+    flat: bool,
+    limit: int | None = None,
+) -> tuple[str, ...]:
+    """Return the rsync that brings a beamtime home; the scripts add what makes it a dry run or a shard.
+
+    Args:
+        beamtime: what to fetch; its excludes are paths below the source.
+        site: where it goes.
+        traits: what the destination can keep.
+        flat: whether rsync gets the whole list first, see ``is_flat``.
+        limit: KiB/s of this one connection, None for no limit.
+    """
+    return (
+        "rsync",
+        *_attributes(traits),
+        # Paths reach the far side as they are, whatever its log-in shell would make of them.
+        "-s",
+        "--no-h",
+        f"--partial-dir={PARTIAL_FOLDER}",
+        f"--timeout={RSYNC_TIMEOUT_SECONDS}",
+        *(f"--exclude=/{path}" for path in beamtime.exclude),
+        f"--exclude={PARTIAL_FOLDER}/",
+        *(("--no-inc-recursive",) if flat else ()),
+        *((f"--bwlimit={limit}",) if limit is not None else ()),
+        *("-e", " ".join(SSH)),
+        "--",
+        f"{beamtime.account}@{beamtime.host}:{beamtime.source_path}/",
+        f"{beamtime.destination_path(site)}/",
+    )
+
+
+def _attributes(traits: Traits) -> tuple[str, ...]:
+    """Return which attributes come along; the facility's owners and groups mean nothing here."""
+    links = ("-l",) if traits.links else ()
+    if traits.modes:
+        # Read-only folders of the facility must be writable here, or nothing could be put into them.
+        return ("-r", *links, "-p", "-t", "--chmod=Du+rwx,Fu+rw")
+    # Some servers round times to two seconds.
+    return ("-r", *links, "-t", "-O", "--no-perms", "--no-owner", "--no-group", "--modify-window=2")
+
+
+def dry_run_arguments(
+    work: str, beamtime: Beamtime, site: Site, traits: Traits = POSIX, *, flat: bool
+) -> tuple[str, ...]:
+    """Return the arguments of ``dry_run.sh``; ``work`` is the folder on RDS-SSH that keeps the lists."""
+    return ("--work", work, "--", *rsync_command(beamtime, site, traits, flat=flat))
+
+
+def transfer_arguments(
+    work: str,
+    beamtime: Beamtime,
+    site: Site,
+    traits: Traits = POSIX,
+    *,
+    flat: bool,
+    streams: int,
+    bandwidth_limit: int | None = None,
+) -> tuple[str, ...]:
+    """Return the arguments of ``transfer.sh``.
+
+    Args:
+        work: folder on RDS-SSH where the dry run left its list.
+        beamtime: what to fetch.
+        site: where it goes.
+        traits: what the destination can keep.
+        flat: whether the finishing pass gets the whole list first.
+        streams: connections at the same time.
+        bandwidth_limit: MiB/s of all streams together; ranges, which know no limit, are then left out.
+    """
+    limit = None if bandwidth_limit is None else max(1, bandwidth_limit * 1024 // streams)
+    return (
+        *("--work", work),
+        *("--streams", str(streams)),
+        *("--range-threshold", str(RANGE_THRESHOLD if limit is None else 0)),
+        *("--range-bytes", str(RANGE_BYTES)),
+        *("--stall", str(STALL_SECONDS)),
+        *("--host", beamtime.host),
+        *("--account", beamtime.account),
+        *("--source", beamtime.source_path),
+        *("--destination", beamtime.destination_path(site)),
+        *("--ssh", " ".join(SSH)),
+        "--",
+        *rsync_command(beamtime, site, traits, flat=flat, limit=limit),
+    )

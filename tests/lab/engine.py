@@ -1,0 +1,241 @@
+"""The engine's scripts under a real bash, against a real sshd: RDS-SSH is this machine, Diamond the sshd."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import subprocess
+import time
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from beamferry import census, remote, rsync
+from beamferry.beamtime import Level, Site
+from beamferry.facilities.diamond import DiamondBeamtime
+from beamferry.lab.keys import make_key, public_key
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable
+
+    from beamferry.lab.host import Host
+
+SCRIPTS = Path(remote.__file__).parent
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job script left behind."""
+
+    code: int
+    result: dict[str, Any]
+    progress: dict[str, int]
+    errors: str
+    stats: str
+    log: str
+
+
+@dataclass
+class Engine:
+    """One beamtime between a source folder at the far host and a destination folder here."""
+
+    far: Host
+    folder: Path
+    settings: dict[str, Any] = field(default_factory=dict)
+    awk: str | None = None
+
+    def __post_init__(self) -> None:
+        self.source = self.folder / "source"
+        self.destination = self.folder / "rds" / "visit"
+        self.work = self.folder / "work"
+        self.job = self.folder / "job"
+        self.shims = self.folder / "shims"
+        for place in (self.source, self.destination.parent, self.job, self.shims):
+            place.mkdir(parents=True)
+        self._shim_ssh()
+        if self.awk:
+            (self.shims / "awk").symlink_to(self.awk)
+        self.site = Site(destination_root=str(self.destination.parent))
+        self.beamtime = DiamondBeamtime(
+            id="mg25682-2",
+            facility="diamond",
+            instrument="i12",
+            account=getpass.getuser(),
+            ended=date(2021, 5, 3),
+            source=str(self.source),
+            destination=str(self.destination),
+            **self.settings,
+        )
+
+    def _shim_ssh(self) -> None:
+        """Lead the facility's name to the lab's sshd, as ~/.ssh/config would."""
+        key = self.folder / "key"
+        make_key(key, "engine")
+        authorized = self.far.authorized_keys
+        authorized.write_text(authorized.read_text() + public_key(key) + "\n")
+        known = self.folder / "known_hosts"
+        known.write_text(f"[{self.far.address}]:{self.far.port} {self.far.pinned}\n")
+        config = self.folder / "ssh_config"
+        config.write_text(
+            f"Host {DiamondBeamtime.model_construct().host}\n HostName {self.far.address}\n"
+            f" Port {self.far.port}\n IdentityFile {key}\n IdentitiesOnly yes\n UserKnownHostsFile {known}\n"
+        )
+        shim = self.shims / "ssh"
+        shim.write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {config} "$@"\n')
+        shim.chmod(0o755)
+
+    def start(self, script: str, arguments: tuple[str, ...], limit_kib: int | None = None) -> Job:
+        """Start a job script in a session of its own, as job.sh does; ``limit_kib`` bounds each file."""
+        for left in self.job.iterdir():
+            left.unlink()
+        command = ["bash", str(SCRIPTS / script), *arguments]
+        if limit_kib is not None:
+            command = ["bash", "-c", f'ulimit -f {limit_kib}; exec "$@"', "bash", *command]
+        with (self.job / "log").open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=os.environ
+                | {"BEAMFERRY_JOB": str(self.job), "PATH": f"{self.shims}:{os.environ['PATH']}"},
+            )
+        return Job(self, process)
+
+    def run(self, script: str, arguments: tuple[str, ...], limit_kib: int | None = None) -> Outcome:
+        return self.start(script, arguments, limit_kib).outcome()
+
+    def dry_run(self, *, flat: bool = True) -> Outcome:
+        return self.run(
+            "dry_run.sh", rsync.dry_run_arguments(str(self.work), self.beamtime, self.site, flat=flat)
+        )
+
+    def transfer_arguments(self, *, streams: int = 3, **changed: int) -> tuple[str, ...]:
+        """Arguments of transfer.sh, some of them changed: ``range_threshold=MIB``."""
+        arguments = list(
+            rsync.transfer_arguments(
+                str(self.work),
+                self.beamtime,
+                self.site,
+                flat=True,
+                streams=streams,
+                bandwidth_limit=self.beamtime.bandwidth_limit,
+            )
+        )
+        for name, value in changed.items():
+            arguments[arguments.index(f"--{name.replace('_', '-')}") + 1] = str(value)
+        return tuple(arguments)
+
+    def transfer(self, *, limit_kib: int | None = None, **changed: int) -> Outcome:
+        return self.run("transfer.sh", self.transfer_arguments(**changed), limit_kib)
+
+    def fetch(self, **changed: int) -> Outcome:
+        """A dry run and the transfer after it, which must both succeed."""
+        planned = self.dry_run()
+        assert planned.code == 0, planned
+        done = self.transfer(**changed)
+        assert done.code == 0, done
+        return done
+
+    def verify(self, level: Level, *, seed: int = 1, streams: int = 2) -> Outcome:
+        return self.run(
+            "verify.sh",
+            census.verify_arguments(
+                str(self.work),
+                self.beamtime,
+                self.site,
+                ssh=rsync.SSH,
+                level=level,
+                streams=streams,
+                seed=seed,
+            ),
+        )
+
+    def listed(self, name: str) -> list[bytes]:
+        """Items of one of verify.sh's NUL-terminated lists."""
+        with (self.work / "verify" / name).open("rb") as stream:
+            return list(census.read_names(stream))
+
+    def judge(self) -> str:
+        """What rsync itself, comparing contents, finds to differ."""
+        done = subprocess.run(
+            ["rsync", "-rlnci", "--exclude=/tmp/", f"{self.source}/", f"{self.destination}/"],
+            capture_output=True,
+            check=True,
+            text=True,
+            env=os.environ | {"LC_ALL": "C"},
+        )
+        return done.stdout
+
+    def partials(self) -> list[Path]:
+        return [path for path in self.destination.rglob("*") if rsync.PARTIAL_FOLDER in path.parts]
+
+    def whole(self) -> dict[str, int]:
+        """Inode of every file that is here with its source's size and time; a file resent gets another."""
+        found = {}
+        for path in self.source.rglob("*"):
+            name = str(path.relative_to(self.source))
+            here = self.destination / name
+            if path.is_file() and here.is_file():
+                there, copy = path.stat(), here.stat()
+                if (there.st_size, int(there.st_mtime)) == (copy.st_size, int(copy.st_mtime)):
+                    found[name] = copy.st_ino
+        return found
+
+    def ranges_there(self) -> int:
+        """How many ranges transfer.sh has noted as fetched."""
+        states = [path for path in (self.work / "ranges").glob("*") if path.suffix != ".name"]
+        return sum(len(state.read_text().splitlines()) - 1 for state in states if state.suffix == "")
+
+
+@dataclass
+class Job:
+    """A job script that runs."""
+
+    engine: Engine
+    process: subprocess.Popen[bytes]
+
+    def outcome(self) -> Outcome:
+        code = self.process.wait(timeout=100)
+
+        def text(name: str) -> str:
+            path = self.engine.job / name
+            return path.read_text(errors="replace") if path.exists() else ""
+
+        return Outcome(
+            code,
+            json.loads(text("result.json") or "{}"),
+            json.loads(text("progress.json") or "{}"),
+            text("errors"),
+            text("stats"),
+            text("log"),
+        )
+
+    def kill(self, number: signal.Signals) -> None:
+        """Signal the whole group, as job.sh does, and wait until it is gone."""
+        os.killpg(self.process.pid, number)
+        self.process.wait(timeout=30)
+        wait_until(self._group_gone)
+
+    def _group_gone(self) -> bool:
+        try:
+            os.killpg(self.process.pid, 0)
+        except ProcessLookupError:
+            return True
+        # Orphans that nobody reaps stay as zombies where the first process of a container is careless.
+        states = subprocess.run(
+            ["ps", "-o", "stat=", "-g", str(self.process.pid)], capture_output=True, text=True, check=False
+        )
+        return all(state.startswith("Z") for state in states.stdout.split())
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "did not come about"
+        time.sleep(0.01)
