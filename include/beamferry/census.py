@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from beamferry.beamtime import Level
 from beamferry.errors import PermanentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from _typeshed import SupportsRead
 
     from beamferry.beamtime import Beamtime, Site
 
@@ -53,11 +55,11 @@ class Entry:
     target: str
 
 
-def read_records(stream: IO[bytes]) -> Iterator[Entry]:
+def read_records(stream: SupportsRead[bytes]) -> Iterator[Entry]:
     """Yield the entries of a census, or of a difference of two, holding one record at a time.
 
     Args:
-        stream: NUL-terminated records ``PATH//TYPE//SIZE//MTIME//LINKTARGET`` as ``verify.sh`` leaves them.
+        stream: binary, NUL-terminated records ``PATH//TYPE//SIZE//MTIME//LINKTARGET`` of ``verify.sh``.
 
     Raises:
         PermanentError: a record cannot be read, or the last one is cut short.
@@ -66,7 +68,7 @@ def read_records(stream: IO[bytes]) -> Iterator[Entry]:
         yield _entry(record)
 
 
-def read_names(stream: IO[bytes]) -> Iterator[bytes]:
+def read_names(stream: SupportsRead[bytes]) -> Iterator[bytes]:
     """Yield the items of a NUL-terminated list, e.g. of ``verify.sh``'s ``mismatches``, one at a time.
 
     Raises:

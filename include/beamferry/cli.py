@@ -153,3 +153,98 @@ def _fields(texts: list[str], known: dict[str, object]) -> dict[str, object]:
             raise typer.BadParameter(f"{text!r}: {document.problems[0].message}", param_hint="--set")
         found[field] = document.value
     return found
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(metavar="ID")], file: RegistryFile = None) -> None:
+    """Show what would run for a beamtime, command by command.
+
+    A destination that keeps permissions and links is assumed; no secret is part of any command.
+    """
+    from beamferry.show import commands  # noqa: PLC0415
+
+    beamtime, site = _known(name, file)
+    for title, command in commands(beamtime, site):
+        typer.echo(f"# {title}")
+        typer.echo(command)
+
+
+@app.command()
+def doctor(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[ID]", help="One beamtime; all that are not archived when left out."),
+    ] = None,
+    file: Annotated[Path | None, typer.Option(help="The registry; the one in force when left out.")] = None,
+) -> None:
+    """Check the installation, RDS-SSH, and whether a transfer could begin.
+
+    Exit code 1 if anything stands in the way.
+    """
+    from beamferry.airflow.doctor import examine  # noqa: PLC0415
+    from beamferry.registry import registry_path  # noqa: PLC0415
+
+    well = True
+    for check_ in examine(file or registry_path(), name):
+        typer.echo(f"{'ok ' if check_.ok else 'NO '} {check_.sentence}")
+        well = well and check_.ok
+    if not well:
+        raise typer.Exit(1)
+
+
+def _known(name: str, file: Path | None) -> tuple[Beamtime, Site]:
+    from beamferry.registry import load, registry_path  # noqa: PLC0415
+
+    registry = load(file or registry_path())
+    found = [beamtime for beamtime in registry.beamtimes if beamtime.id == name]
+    if registry.site is None or not found:
+        raise BeamferryError(
+            "no-such-beamtime",
+            f"{registry.path} has no valid beamtime {name}",
+            "see beamferry list and check",
+        )
+    return found[0], registry.site
+
+
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+)
+def lab(arguments: typer.Context) -> None:
+    """Start, stop and look at the lab: up, down or status."""
+    from beamferry.lab.__main__ import app as lab_app  # noqa: PLC0415
+
+    lab_app(arguments.args, prog_name="beamferry lab")
+
+
+LabFolder = Annotated[
+    Path, typer.Option("--dir", envvar="BEAMFERRY_LAB", help="Folder of the lab; it holds everything.")
+]
+
+
+@app.command()
+def demo(
+    folder: LabFolder = Path(".lab"),
+    size: Annotated[str | None, typer.Option(help="Of the visit: small, demo, or bytes.")] = "demo",
+    once: Annotated[
+        bool, typer.Option("--once", help="Stop everything at the end; exit 0 only if verified.")
+    ] = False,
+) -> None:
+    """Bring the lab's beamtime home through Airflow, before your eyes."""
+    from beamferry.demo import demonstrate, lab_stack, today  # noqa: PLC0415
+    from beamferry.lab import Lab  # noqa: PLC0415
+
+    if not demonstrate(Lab(folder), lab_stack, size=size, once=once, today=today()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def up(
+    home: Annotated[Path, typer.Option(help="Airflow's folder: database, logs, passwords.")] = Path(
+        ".airflow"
+    ),
+    port: Annotated[int, typer.Option(help="Of the web interface; the next free one from 8080 when 0.")] = 0,
+) -> None:
+    """Run Airflow on this machine for the group's own registry, until Ctrl-C."""
+    from beamferry.demo import run_until_interrupted  # noqa: PLC0415
+
+    run_until_interrupted(home.absolute(), port)

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
-import pendulum
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from beamferry.certificate import certificate_folder
 from beamferry.errors import PermanentError
 from beamferry.lab import Lab
-from beamferry.lab.lab import INSTRUMENT, VISIT
+from beamferry.lab.settings import INSTRUMENT, VISIT
 from beamferry.registry import load
 from beamferry.stack import Stack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import date
+    from types import FrameType
 
 DAG_ID = f"beamtime_diamond_{VISIT}"
 ASSET = f"rds/diamond/{VISIT}"
@@ -31,25 +33,34 @@ DAYS_SINCE_VISIT = timedelta(days=5)
 QUICK = {"AIRFLOW__BEAMFERRY__POLL_SECONDS": "2", "AIRFLOW__BEAMFERRY__RETRY_DELAY_SECONDS": "5"}
 _STEPS = ("verify_access", "dry_run", "parse_totals", "approve", "transfer", "verify_sizes", "certify")
 _START_SECONDS = 180.0
+# The repository, whose dags/ and plugins/ Airflow gets: the package runs from its source there.
+REPOSITORY = Path(__file__).resolve().parents[2]
 _RUN_SECONDS = 900.0
+# A beamtime that is new begins to come home by itself, as last night's run is due; within this time it is seen.
+_NEW_RUN_SECONDS = 20.0
 
 
-def demonstrate(lab: Lab, stack: Stack, *, size: str | None, once: bool, today: date) -> bool:
+def demonstrate(
+    lab: Lab, make_stack: Callable[[Lab], Stack], *, size: str | None, once: bool, today: date
+) -> bool:
     """Start both, run the beamtime once, show how it goes; returns whether the certificate says verified.
 
     Args:
         lab: the facility and the storage on this machine.
-        stack: Airflow, configured for the lab.
+        make_stack: makes Airflow for the lab once that is up.
         size: of the visit, as the lab takes it.
         once: stop everything at the end instead of leaving it up until Ctrl-C.
         today: the day from which the visit's end is counted back.
     """
     console = Console()
+    stack: Stack | None = None
+    signal.signal(signal.SIGTERM, _ask_to_end)
     try:
         console.print("[bold]1. The lab[/]: RDS-SSH, Diamond and a mail server on this machine")
         lab.up(size, ended=today - DAYS_SINCE_VISIT)
         console.print("\n".join(f"   {line}" for line in lab.status()), highlight=False, markup=False)
         console.print("[bold]2. Airflow[/]: starting, this takes about half a minute")
+        stack = make_stack(lab)
         stack.start()
         stack.wait_healthy(_START_SECONDS)
         console.print(f"[bold]3. The beamtime {VISIT}[/] on {INSTRUMENT}: {stack.url}/dags/{DAG_ID}")
@@ -59,14 +70,15 @@ def demonstrate(lab: Lab, stack: Stack, *, size: str | None, once: bool, today: 
             _stay(stack, lab, console)
         return verified
     finally:
-        stack.stop()
+        if stack is not None:
+            stack.stop()
         lab.down()
 
 
 def _run(stack: Stack, console: Console) -> str:
     """Trigger the DAG, show its steps and its progress, and return the state in which it ended."""
     _wait_for_dag(stack)
-    run = stack.api("POST", f"/dags/{DAG_ID}/dagRuns", {"logical_date": None})["dag_run_id"]
+    run = _run_to_follow(stack)
     shown: set[str] = set()
     columns = (TextColumn("   {task.description:<14}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
@@ -90,6 +102,18 @@ def _run(stack: Stack, console: Console) -> str:
     raise PermanentError("demo-slow", f"The run did not end within {_RUN_SECONDS:.0f} s", f"see {stack.url}")
 
 
+def _run_to_follow(stack: Stack) -> str:
+    """Return the run that Airflow begins by itself for a new beamtime, or else start one."""
+    path, new = f"/dags/{DAG_ID}/dagRuns", time.monotonic() + _NEW_RUN_SECONDS
+    while True:
+        runs = stack.api("GET", f"{path}?order_by=-run_after&limit=1")["dag_runs"]
+        if runs and runs[0]["state"] in {"queued", "running"}:
+            return str(runs[0]["dag_run_id"])
+        if runs or time.monotonic() > new:
+            return str(stack.api("POST", path, {"logical_date": None})["dag_run_id"])
+        time.sleep(0.5)
+
+
 def _states(stack: Stack, run: str) -> Iterator[str]:
     end = time.monotonic() + _RUN_SECONDS
     while time.monotonic() < end:
@@ -99,7 +123,9 @@ def _states(stack: Stack, run: str) -> Iterator[str]:
 
 def _tasks(stack: Stack, run: str) -> list[tuple[str, str]]:
     found = stack.api("GET", f"/dags/{DAG_ID}/dagRuns/{run}/taskInstances")["task_instances"]
-    return sorted(((task["task_id"], task["state"]) for task in found), key=lambda pair: _STEPS.index(pair[0]))
+    return sorted(
+        ((task["task_id"], task["state"]) for task in found), key=lambda pair: _STEPS.index(pair[0])
+    )
 
 
 def _known(stack: Stack) -> dict[str, dict[str, Any]]:
@@ -127,7 +153,9 @@ def _wait_for_dag(stack: Stack) -> None:
         if any(dag["dag_id"] == DAG_ID for dag in stack.api("GET", "/dags?limit=100")["dags"]):
             return
         time.sleep(0.5)
-    raise PermanentError("demo-no-dag", f"Airflow does not show {DAG_ID}", "run ./run beamferry check")
+    broken = [error["stack_trace"] for error in stack.api("GET", "/importErrors")["import_errors"]]
+    reason = broken[0].strip().splitlines()[-1] if broken else "no reason given"
+    raise PermanentError("demo-no-dag", f"Airflow does not show {DAG_ID} ({reason})", "run beamferry check")
 
 
 def _show_certificate(lab: Lab, console: Console, state: str) -> bool:
@@ -148,8 +176,12 @@ def _show_certificate(lab: Lab, console: Console, state: str) -> bool:
 
 def _stay(stack: Stack, lab: Lab, console: Console) -> None:
     """Leave everything up until Ctrl-C."""
-    console.print(f"[bold]Airflow[/]: {stack.url}  log-in: {stack.login}", highlight=False)
     console.print(f"The data: {lab.destination}", highlight=False)
+    _wait(stack, console)
+
+
+def _wait(stack: Stack, console: Console) -> None:
+    console.print(f"[bold]Airflow[/]: {stack.url}  log-in: {stack.login}", highlight=False)
     console.print("Ctrl-C stops everything.")
     try:
         while True:
@@ -158,12 +190,31 @@ def _stay(stack: Stack, lab: Lab, console: Console) -> None:
         console.print("Stopping.")
 
 
-def lab_stack(lab: Lab, repository: Path) -> Stack:
+def run_until_interrupted(home: Path, port: int) -> None:
+    """Run Airflow for the group's own registry until Ctrl-C."""
+    console = Console()
+    signal.signal(signal.SIGTERM, _ask_to_end)
+    stack = Stack(home=home, dags=REPOSITORY / "dags", plugins=REPOSITORY / "plugins", port=port)
+    try:
+        console.print("Airflow starts; this takes about half a minute.")
+        stack.start()
+        stack.wait_healthy(_START_SECONDS)
+        _wait(stack, console)
+    finally:
+        stack.stop()
+
+
+def _ask_to_end(number: int, _frame: FrameType | None) -> None:
+    """Let a TERM end this as Ctrl-C does, so that nothing is left running."""
+    raise SystemExit(128 + number)
+
+
+def lab_stack(lab: Lab) -> Stack:
     """Return Airflow for the lab's registry and connections; the lab has to be up before it starts."""
     return Stack(
         home=lab.folder / "airflow",
-        dags=repository / "dags",
-        plugins=repository / "plugins",
+        dags=REPOSITORY / "dags",
+        plugins=REPOSITORY / "plugins",
         connections=lab.airflow_connections(),
         env={**QUICK, "BEAMFERRY_REGISTRY": str(lab.registry)},
     )
@@ -171,4 +222,4 @@ def lab_stack(lab: Lab, repository: Path) -> Stack:
 
 def today() -> date:
     """Return the day at the facility."""
-    return pendulum.now("Europe/London").date()
+    return datetime.now(ZoneInfo("Europe/London")).date()

@@ -37,9 +37,10 @@ RSYNC_TIMEOUT_SECONDS = 300
 STALL_SECONDS = 600
 
 MIB = 1024 * 1024
-# Fetching in ranges means reading a file twice; smaller ones are not worth that. transfer.sh raises this when
+# Ranges cost a connection more and a second reading, about a second: smaller files are not worth it, as one
+# stream has them in three. transfer.sh raises this when
 # there are many large files, as each stream then has whole ones to fetch.
-RANGE_THRESHOLD = 64 * MIB
+RANGE_THRESHOLD = 32 * MIB
 # A kill costs at most the ranges in flight: 64 MiB are 5 s at 13 MB/s. With less to do ranges are shorter.
 RANGE_BYTES = 64 * MIB
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import random
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -56,7 +57,6 @@ class Engine:
         self.shims = self.folder / "shims"
         for place in (self.source, self.destination.parent, self.job, self.shims):
             place.mkdir(parents=True)
-        self._shim_ssh()
         if self.awk:
             (self.shims / "awk").symlink_to(self.awk)
         self.site = Site(destination_root=str(self.destination.parent))
@@ -70,6 +70,7 @@ class Engine:
             destination=str(self.destination),
             **self.settings,
         )
+        self._shim_ssh()
 
     def _shim_ssh(self) -> None:
         """Lead the facility's name to the lab's sshd, as ~/.ssh/config would."""
@@ -81,7 +82,7 @@ class Engine:
         known.write_text(f"[{self.far.address}]:{self.far.port} {self.far.pinned}\n")
         config = self.folder / "ssh_config"
         config.write_text(
-            f"Host {DiamondBeamtime.model_construct().host}\n HostName {self.far.address}\n"
+            f"Host {self.beamtime.host}\n HostName {self.far.address}\n"
             f" Port {self.far.port}\n IdentityFile {key}\n IdentitiesOnly yes\n UserKnownHostsFile {known}\n"
         )
         shim = self.shims / "ssh"
@@ -142,19 +143,13 @@ class Engine:
         assert done.code == 0, done
         return done
 
-    def verify(self, level: Level, *, seed: int = 1, streams: int = 2) -> Outcome:
-        return self.run(
-            "verify.sh",
-            census.verify_arguments(
-                str(self.work),
-                self.beamtime,
-                self.site,
-                ssh=rsync.SSH,
-                level=level,
-                streams=streams,
-                seed=seed,
-            ),
+    def verify_arguments(self, level: Level, *, seed: int = 1, streams: int = 2) -> tuple[str, ...]:
+        return census.verify_arguments(
+            str(self.work), self.beamtime, self.site, ssh=rsync.SSH, level=level, streams=streams, seed=seed
         )
+
+    def verify(self, level: Level, *, seed: int = 1, streams: int = 2) -> Outcome:
+        return self.run("verify.sh", self.verify_arguments(level, seed=seed, streams=streams))
 
     def listed(self, name: str) -> list[bytes]:
         """Items of one of verify.sh's NUL-terminated lists."""
@@ -239,3 +234,9 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
     while not condition():
         assert time.monotonic() < end, "did not come about"
         time.sleep(0.01)
+
+
+def noise(seed: int | str, size: int) -> bytes:
+    """Return bytes that no compression and no other seed's file can stand for."""
+    chance = random.Random(seed)
+    return b"".join(chance.randbytes(min(MIB, size - at)) for at in range(0, size, MIB))

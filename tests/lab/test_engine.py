@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from engine import MIB, Engine, wait_until
+from engine import MIB, Engine, noise, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,7 +70,7 @@ def test_odd_names_arrive_byte_for_byte(far: Host, tmp_path: Path, awk: str) -> 
 
 
 def test_large_files_with_odd_names_come_in_ranges(engine: Engine) -> None:
-    content = random.Random(1).randbytes(5 * MIB)
+    content = noise(1, 5 * MIB)
     for name in ODD_NAMES[:8]:
         (engine.source / os.fsdecode(name)).write_bytes(content + name)
     done = engine.fetch(range_threshold=MIB)
@@ -152,7 +151,7 @@ def test_destination_that_is_a_link_of_another_owner(engine: Engine) -> None:
 def test_progress_never_runs_backwards(far: Host, tmp_path: Path) -> None:
     engine = Engine(far, tmp_path / "beamtime", {"bandwidth_limit": 4})
     for number in range(20):
-        (engine.source / f"{number}").write_bytes(random.Random(number).randbytes(MIB))
+        (engine.source / f"{number}").write_bytes(noise(number, MIB))
     assert engine.dry_run().code == 0
     job = engine.start("transfer.sh", engine.transfer_arguments(streams=2))
     seen: list[str] = []
@@ -175,7 +174,7 @@ def test_progress_never_runs_backwards(far: Host, tmp_path: Path) -> None:
 
 def test_unreadable_file_is_named_and_the_rest_arrives(engine: Engine) -> None:
     for name in ("first", "secret", "third"):
-        (engine.source / name).write_bytes(random.Random(name).randbytes(5 * MIB))
+        (engine.source / name).write_bytes(noise(name, 5 * MIB))
     (engine.source / "secret").chmod(0)
     assert engine.dry_run().code == 0
     # In ranges as well as in shards: both leave it to rsync to say what it could not read.
@@ -201,7 +200,7 @@ def test_full_disk_ends_with_11(engine: Engine, threshold: int) -> None:
 @pytest.mark.parametrize("threshold", [0, MIB], ids=["shards", "ranges"])
 def test_source_that_changes_after_the_dry_run(engine: Engine, threshold: int) -> None:
     for name in ("stays", "grows", "vanishes", "becomes a folder"):
-        (engine.source / name).write_bytes(random.Random(name).randbytes(5 * MIB))
+        (engine.source / name).write_bytes(noise(name, 5 * MIB))
     assert engine.dry_run().code == 0
     (engine.source / "vanishes").unlink()
     (engine.source / "becomes a folder").unlink()
@@ -216,14 +215,16 @@ def test_source_that_changes_after_the_dry_run(engine: Engine, threshold: int) -
 
 def test_far_side_without_dd_is_fetched_by_plain_rsync(far: Host, tmp_path: Path) -> None:
     engine = Engine(far, tmp_path / "beamtime")
-    (engine.source / "large").write_bytes(random.Random(1).randbytes(20 * MIB))
+    (engine.source / "large").write_bytes(noise(1, 20 * MIB))
+    far.stop()
     far.hidden = ("dd",)
-    far.reload()
+    far.start()
     try:
         done = engine.fetch(range_threshold=MIB)
     finally:
+        far.stop()
         far.hidden = ()
-        far.reload()
+        far.start()
     assert engine.judge() == ""
     assert (done.result["range_files"], done.result["shards"]) == (0, 1)
 

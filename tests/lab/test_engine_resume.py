@@ -8,14 +8,14 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from engine import MIB, Engine, wait_until
+from engine import MIB, Engine, noise, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from beamferry.lab.host import Host
 
-LARGE = 256 * MIB
+LARGE = 192 * MIB
 
 
 @pytest.fixture
@@ -25,14 +25,14 @@ def slow(far: Host, tmp_path: Path) -> Engine:
     for number in range(30):
         folder = engine.source / f"scan_{number % 3}"
         folder.mkdir(exist_ok=True)
-        (folder / f"frame_{number}.tif").write_bytes(random.Random(number).randbytes(MIB + number))
+        (folder / f"frame_{number}.tif").write_bytes(noise(number, MIB + number))
     return engine
 
 
 @pytest.fixture
 def large(engine: Engine) -> Engine:
     """One file that comes in ranges, over which a kill can fall."""
-    (engine.source / "scan.nxs").write_bytes(random.Random(1).randbytes(LARGE))
+    (engine.source / "scan.nxs").write_bytes(noise(1, LARGE))
     assert engine.dry_run().code == 0
     return engine
 
@@ -117,7 +117,7 @@ def test_flipped_byte_in_a_range_is_mended(large: Engine) -> None:
 
 def test_ranges_of_another_version_are_dropped(large: Engine) -> None:
     kill_in_the_ranges(large, signal.SIGTERM)
-    (large.source / "scan.nxs").write_bytes(random.Random(2).randbytes(LARGE // 2))
+    (large.source / "scan.nxs").write_bytes(noise(2, LARGE // 2))
     done = large.fetch(streams=2, range_threshold=MIB, range_bytes=4 * MIB)
     assert large.judge() == ""
     assert done.result["ranges"] == LARGE // 2 // (4 * MIB)
@@ -136,7 +136,7 @@ def test_file_already_whole_is_not_fetched_in_ranges(large: Engine) -> None:
 
 
 def test_older_version_at_the_destination_is_the_basis(engine: Engine) -> None:
-    content = random.Random(1).randbytes(40 * MIB)
+    content = noise(1, 40 * MIB)
     (engine.source / "growing.h5").write_bytes(content[: 30 * MIB])
     engine.fetch(range_threshold=MIB)
     (engine.source / "growing.h5").write_bytes(content)

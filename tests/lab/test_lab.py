@@ -18,7 +18,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from beamferry.errors import PermanentError
-from beamferry.facilities import DiamondBeamtime
+from beamferry.facilities.diamond import DiamondBeamtime
 from beamferry.lab import Lab, must_arrive
 from beamferry.lab.host import sshd_program
 from beamferry.lab.process import Process

@@ -56,7 +56,9 @@ def examine(registry_file: Path, beamtime_id: str | None) -> Iterator[Check]:
         return
     yield Check(ok=True, sentence=f"{registry_file}: {len(registry.beamtimes)} valid beamtimes")
     if beamtime_id is not None and not chosen:
-        yield Check(ok=False, sentence=f"{registry_file} has no valid beamtime {beamtime_id}: see beamferry list")
+        yield Check(
+            ok=False, sentence=f"{registry_file} has no valid beamtime {beamtime_id}: see beamferry list"
+        )
         return
     connection = registry.site.rds_connection
     try:
@@ -69,7 +71,9 @@ def examine(registry_file: Path, beamtime_id: str | None) -> Iterator[Check]:
                 'Better: put "host_key" into its extras',
             )
         with hook.get_conn() as client:
-            yield Check(ok=True, sentence=f"RDS-SSH answers at {hook.remote_host}, logged in as {hook.username}")
+            yield Check(
+                ok=True, sentence=f"RDS-SSH answers at {hook.remote_host}, logged in as {hook.username}"
+            )
             session = Session(client)
             session.install()
             for beamtime in chosen:
@@ -82,12 +86,11 @@ def examine(registry_file: Path, beamtime_id: str | None) -> Iterator[Check]:
 
 def _beamtime(session: Session, beamtime: Beamtime, site: Site) -> Iterator[Check]:
     """Yield what the task verify_access would find."""
-    done = session.run(
-        script_command("probe.sh", access.build_probe(beamtime, site)), timeout=PROBE_TIMEOUT
-    )
-    for finding in access.judge(access.parse_facts(done.stdout), beamtime, site):
-        text = finding.sentence if finding.ok else f"{finding.sentence}: {finding.remedy}"
-        yield Check(finding.ok, f"{beamtime.id}: {text}")
+    command = script_command("probe.sh", access.probe_arguments(beamtime, site))
+    facts = access.parse_facts(session.checked(command, timeout=PROBE_TIMEOUT))
+    for finding in access.judge(facts, beamtime, site):
+        text = finding.sentence if finding.error is None else str(finding.error)
+        yield Check(ok=finding.ok, sentence=f"{beamtime.id}: {text}")
 
 
 def _borrow_connection(connection: str) -> None:

@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.ssh.operators.ssh_remote_job import SSHRemoteJobOperator
 
+from beamferry.access import errand
 from beamferry.airflow.policy import POLL_SECONDS
 from beamferry.airflow.state import asset_name
 from beamferry.airflow.task import BeamtimeTask
 from beamferry.airflow.triggers import KILLED, RemoteJobTrigger
 from beamferry.errors import BeamferryError, PermanentError, TransientError
-from beamferry.remote import Job, Session, parse_status
+from beamferry.remote import Job, parse_status
+from beamferry.rsync_output import interpret_exit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow.sdk import Context
     from pydantic import JsonValue
+
+    from beamferry.remote import Session
 
 # Reconnects of the triggerer before a task gives up and is tried again by its policy: about ten minutes.
 RECONNECTS = 20
@@ -28,7 +32,7 @@ VERB_TIMEOUT = 90.0
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Ended:
     """How a job ended: its exit code, its result (integers and fixed words), and what the tools complained of."""
 
     exit_code: int
@@ -70,13 +74,23 @@ class RemoteJobOperator(BeamtimeTask, SSHRemoteJobOperator):
         """Return the script's arguments; the same for every try of a run, or a retry could not attach."""
         raise NotImplementedError
 
-    def finish(self, context: Context, session: Session, outcome: Outcome) -> JsonValue:
+    def finish(self, context: Context, session: Session, ended: Ended) -> JsonValue:
         """Interpret a job that ended and return a small value, or raise what went wrong."""
         raise NotImplementedError
 
+    def raise_for(self, ended: Ended) -> None:
+        """Raise what a job's exit code and the tools' complaints mean, if it did not succeed.
+
+        Raises:
+            BeamferryError: with the sentence and the remedy.
+        """
+        error = interpret_exit(ended.exit_code, ended.errors, errand(self.beamtime, self.site))
+        if error is not None:
+            raise error
+
     def execute(self, context: Context) -> Any:
         """Start the job, or attach to it, and wait for it in the triggerer."""
-        self.options(context)
+        self.chosen(context)
         with self.telling(context), self.rds() as session:
             command = self.job.start(context["run_id"], self.script, self.arguments(context))
             how = session.checked(command, timeout=VERB_TIMEOUT).strip()
@@ -114,9 +128,9 @@ class RemoteJobOperator(BeamtimeTask, SSHRemoteJobOperator):
                     f"RDS-SSH could not be asked for the job any more ({event.get('message')}); the job goes on",
                     "nothing to do: the next try attaches to it",
                 )
-            outcome = self.outcome(session, KILLED if status.exit_code is None else status.exit_code)
+            ended = self.read_end(session, KILLED if status.exit_code is None else status.exit_code)
             try:
-                value = self.finish(context, session, outcome)
+                value = self.finish(context, session, ended)
             except BeamferryError:
                 session.checked(self.job.verb("acknowledge"), timeout=VERB_TIMEOUT)
                 raise
@@ -124,7 +138,7 @@ class RemoteJobOperator(BeamtimeTask, SSHRemoteJobOperator):
             session.checked(self.job.verb("acknowledge"), timeout=VERB_TIMEOUT)
         return value
 
-    def outcome(self, session: Session, exit_code: int) -> Outcome:
+    def read_end(self, session: Session, exit_code: int) -> Ended:
         """Read what the job left behind."""
         raw = session.read(f"{self.job.folder}/result.json")
         try:
@@ -135,7 +149,7 @@ class RemoteJobOperator(BeamtimeTask, SSHRemoteJobOperator):
                 f"The result of job '{self.part}' on RDS-SSH is unreadable ({error})",
                 f"look at ~/{self.job.folder}/result.json there: a full home folder cuts files short",
             ) from error
-        return Outcome(
+        return Ended(
             exit_code,
             result,
             session.read(f"{self.job.folder}/errors"),

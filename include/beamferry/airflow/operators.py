@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pendulum
 from airflow.providers.ssh.operators.ssh import SSHOperator
 from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk import BaseOperator
 
 from beamferry import access, census, rsync
 from beamferry.airflow.jobs import RemoteJobOperator
 from beamferry.airflow.task import BeamtimeTask
+from beamferry.certificate import (
+    JSON_NAME,
+    MANIFEST_NAME,
+    TEXT_NAME,
+    Moved,
+    certificate_folder,
+    certify,
+    to_json,
+    to_text,
+)
+from beamferry.errors import PermanentError
 from beamferry.plan import TransferPlan, make_plan, sentence, table
-from beamferry.remote import script_command
+from beamferry.remote import Job, script_command
 from beamferry.rsync_output import parse_stats
+from beamferry.verification import Ends, Outcome, Verdict, compare
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,11 +34,27 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from pydantic import JsonValue
 
-    from beamferry.airflow.jobs import Outcome
+    from beamferry.airflow.jobs import Ended
+    from beamferry.airflow.params import Options
+    from beamferry.beamtime import Beamtime
     from beamferry.remote import Session
 
 # Seconds without a word from the probe; it is silent only while it waits for the facility's answer.
 PROBE_TIMEOUT = 180
+
+
+def _from_task(context: Context, task_id: str) -> Any:
+    """Return what an earlier task of this run returned, None if it was left out."""
+    return context["ti"].xcom_pull(task_ids=task_id)
+
+
+def _facts(context: Context) -> access.Facts:
+    return access.Facts(_from_task(context, "verify_access"))
+
+
+def _plan(context: Context) -> TransferPlan | None:
+    stored = _from_task(context, "parse_totals")
+    return None if stored is None else TransferPlan.model_validate_json(stored)
 
 
 class VerifyAccess(BeamtimeTask, SSHOperator):
@@ -39,17 +67,265 @@ class VerifyAccess(BeamtimeTask, SSHOperator):
         super().__init__(ssh_conn_id=kwargs["site"].rds_connection, cmd_timeout=PROBE_TIMEOUT, **kwargs)
 
     def execute(self, context: Context) -> JsonValue:  # type: ignore[override]
-        """Run the probe on RDS-SSH and judge what it saw; returns its facts."""
-        self.options(context)
-        command = script_command("probe.sh", access.build_probe(self.beamtime, self.site))
+        """Run the probe on RDS-SSH and judge what it saw; returns its facts for the tasks after this."""
+        self.chosen(context)
+        command = script_command("probe.sh", access.probe_arguments(self.beamtime, self.site))
         with self.telling(context):
             with self.rds() as session:
-                done = session.run(command, timeout=PROBE_TIMEOUT)
-            facts = access.parse_facts(done.stdout)
+                text = session.checked(command, timeout=PROBE_TIMEOUT)
+            facts = access.parse_facts(text)
             findings = access.judge(facts, self.beamtime, self.site)
             for finding in findings:
                 self.log.info("%s %s", "✓" if finding.ok else "✗", finding.sentence)
             error = access.first_error(findings)
             if error is not None:
                 raise error
-        return facts.to_json()
+        return dict(facts.values)
+
+
+class DryRun(RemoteJobOperator):
+    """Let rsync say what is to do; its list stays on RDS-SSH, its totals come back."""
+
+    part: ClassVar[str] = "dry_run"
+    script: ClassVar[str] = "dry_run.sh"
+
+    def arguments(self, context: Context) -> tuple[str, ...]:
+        """Return rsync's command; it holds the whole list in memory where the last plan says that it fits."""
+        known = self.state.get("plan")
+        return rsync.dry_run_arguments(
+            self.job.work,
+            self.beamtime,
+            self.site,
+            _facts(context).traits,
+            flat=rsync.is_flat(None if known is None else int(known["files"])),
+        )
+
+    def finish(self, context: Context, session: Session, ended: Ended) -> JsonValue:
+        """Return the text of ``--stats``."""
+        self.raise_for(ended)
+        return ended.stats
+
+
+class ParseTotals(BeamtimeTask):
+    """Turn the dry run's totals into the plan: how much, does it fit, will it be in time."""
+
+    def execute(self, context: Context) -> JsonValue:
+        """Keep the plan with the beamtime and return it as JSON."""
+        options = self.chosen(context)
+        facts = _facts(context)
+        with self.telling(context):
+            known, rate = self.state.get("plan"), self.state.get("rate")
+            plan = make_plan(
+                parse_stats(_from_task(context, "dry_run")),
+                beamtime=self.beamtime,
+                site=self.site,
+                now=pendulum.now("UTC"),
+                bytes_free=facts.number("bytes_free"),
+                inodes_free=facts.number("inodes_free"),
+                previous=None if known is None else TransferPlan.model_validate(known, strict=False),
+                rate=None if rate is None else int(rate["bytes_per_second"]),
+                streams=options.streams,
+                accept_smaller_source=options.accept_smaller_source,
+            )
+        self.state.set("plan", plan.model_dump(mode="json"))
+        self.log.info(sentence(plan))
+        return plan.model_dump_json()
+
+
+class Approve(BeamtimeTask, ApprovalOperator):
+    """Show the plan to a person and wait for a yes, if the run asks for it; silence is never a yes."""
+
+    template_fields: Sequence[str] = ()
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Say what is asked; the plan's figures come when it runs."""
+        beamtime = kwargs["beamtime"]
+        super().__init__(
+            subject=f"Bring {beamtime.id} home?",
+            # A no ends the run: nothing after it may act as if it had been a yes.
+            ignore_downstream_trigger_rules=True,
+            **kwargs,
+        )
+
+    def execute(self, context: Context) -> Any:
+        """Ask, or go on."""
+        options = self.chosen(context)
+        plan = _plan(context)
+        if not options.require_approval or plan is None:
+            self.log.info("No approval asked for")
+            return None
+        self.body = table(plan, self.site)
+        return super().execute(context)
+
+
+class Transfer(RemoteJobOperator):
+    """Fetch what the dry run listed, on several streams, and let one plain rsync go over everything."""
+
+    part: ClassVar[str] = "transfer"
+    script: ClassVar[str] = "transfer.sh"
+
+    def arguments(self, context: Context) -> tuple[str, ...]:
+        """Return the script's arguments for the run's choice of streams and limit."""
+        options, plan = self.chosen(context), _plan(context)
+        return rsync.transfer_arguments(
+            self.job.work,
+            self.beamtime,
+            self.site,
+            _facts(context).traits,
+            flat=rsync.is_flat(None if plan is None else plan.files),
+            streams=options.streams,
+            bandwidth_limit=options.bandwidth_limit,
+        )
+
+    def finish(self, context: Context, session: Session, ended: Ended) -> JsonValue:
+        """Keep the measured rate and return what was moved."""
+        self.raise_for(ended)
+        moved = Moved(
+            bytes=int(ended.result["bytes"]),
+            files=int(ended.result["files"]),
+            seconds=int(ended.result["seconds"]),
+        )
+        # A transfer of a few seconds says nothing about the link.
+        if moved.seconds >= 10:  # noqa: PLR2004
+            rate = moved.bytes // moved.seconds
+            if rate > 0:
+                at = pendulum.now("UTC").isoformat()
+                self.state.set("rate", {"bytes_per_second": rate, "bytes": moved.bytes, "at": at})
+        return moved.model_dump(mode="json")
+
+
+class VerifySizes(RemoteJobOperator):
+    """Compare both ends afresh, file by file, and some or all of the content."""
+
+    part: ClassVar[str] = "verify"
+    script: ClassVar[str] = "verify.sh"
+
+    def arguments(self, context: Context) -> tuple[str, ...]:
+        """Return the script's arguments; the seed is the run's, so that a retry attaches to the same job."""
+        options = self.chosen(context)
+        return census.verify_arguments(
+            self.job.work,
+            _with_samples(self.beamtime, options),
+            self.site,
+            ssh=rsync.SSH,
+            level=options.verification,
+            streams=options.streams,
+            seed=int.from_bytes(sha256(context["run_id"].encode()).digest()[:4]),
+        )
+
+    def finish(self, context: Context, session: Session, ended: Ended) -> JsonValue:
+        """Stream the differences from RDS-SSH, keep the verdict with the beamtime, and return it."""
+        self.raise_for(ended)
+        result, plan = ended.result, _plan(context)
+        lists = f"{self.job.work}/verify"
+        with (
+            session.stream(f"{lists}/only_source") as here,
+            session.stream(f"{lists}/only_destination") as there,
+            session.stream(f"{lists}/mismatches") as mismatches,
+        ):
+            verdict = compare(
+                census.read_records(here),
+                census.read_records(there),
+                (census.decode_name(name.split(b"//", 1)[0]) for name in census.read_names(mismatches)),
+                level=self.chosen(context).verification,
+                source=_end(result, "source"),
+                destination=_end(result, "destination"),
+                sampled_files=int(result["sampled_files"]),
+                sampled_bytes=int(result["sampled_bytes"]),
+                partial_files=int(result["destination_partials"]),
+                transfer_began=None if plan is None else plan.made_at,
+                modify_window=0 if _facts(context).traits.modes else 2,
+                checked_at=pendulum.now("UTC").subtract(seconds=int(result["seconds"])),
+            )
+        self.state.set("verification", verdict.for_state().model_dump(mode="json"))
+        self.log.info(verdict.sentence)
+        # All that is known by name goes to the certificate by way of RDS-SSH, not through Airflow's database.
+        session.write(f"{lists}/verdict.json", verdict.model_dump_json().encode(), mode=0o600)
+        return verdict.for_state().model_dump_json()
+
+
+class Certify(RemoteJobOperator):
+    """Write the certificate beside the data, with a manifest if asked for; red unless it says verified."""
+
+    part: ClassVar[str] = "manifest"
+    script: ClassVar[str] = "manifest.sh"
+
+    @property
+    def folder(self) -> str:
+        """Folder of the certificate on RDS."""
+        return certificate_folder(self.beamtime.destination_path(self.site))
+
+    def arguments(self, context: Context) -> tuple[str, ...]:
+        """Return the arguments of the manifest's script."""
+        return census.manifest_arguments(
+            self.job.work,
+            self.beamtime,
+            self.site,
+            streams=self.chosen(context).streams,
+            output=f"{self.folder}/{MANIFEST_NAME}",
+        )
+
+    def execute(self, context: Context) -> Any:
+        """Have the manifest made where it is wanted and the copy is good, else write the certificate at once."""
+        options = self.chosen(context)
+        verified = (
+            Verdict.model_validate_json(_from_task(context, "verify_sizes")).outcome is Outcome.VERIFIED
+        )
+        with self.telling(context), self.rds() as session:
+            session.make_folder(self.folder, mode=0o755)
+            if not (options.manifest and verified):
+                return self.issue(context, session, manifest=False)
+        return super().execute(context)
+
+    def finish(self, context: Context, session: Session, ended: Ended) -> JsonValue:
+        """Write the certificate once the manifest is there."""
+        self.raise_for(ended)
+        return self.issue(context, session, manifest=True)
+
+    def issue(self, context: Context, session: Session, *, manifest: bool) -> JsonValue:
+        """Write the certificate, good or not, since an old one must not go on saying that all is well.
+
+        Raises:
+            PermanentError: it does not say verified.
+        """
+        lists = Job(self.beamtime.key, VerifySizes.part).work
+        verdict = Verdict.model_validate_json(session.read(f"{lists}/verify/verdict.json"))
+        moved = _from_task(context, "transfer")
+        certificate = certify(
+            self.beamtime,
+            self.site,
+            verdict,
+            moved=None if moved is None else Moved.model_validate(moved),
+            tools=_facts(context).tools,
+            manifest=manifest,
+            run=context["run_id"],
+            issued_at=pendulum.now("UTC"),
+        )
+        text = to_text(certificate)
+        session.write(f"{self.folder}/{JSON_NAME}", to_json(certificate).encode(), mode=0o644)
+        session.write(f"{self.folder}/{TEXT_NAME}", text.encode(), mode=0o644)
+        for line in text.splitlines()[:12]:
+            self.log.info(line)
+        if verdict.outcome is Outcome.VERIFIED:
+            self.state.forget("problem")
+            return {"outcome": verdict.outcome.value, "folder": self.folder}
+        if verdict.outcome is Outcome.CHANGING:
+            raise PermanentError(
+                "source-changing",
+                verdict.sentence,
+                "when the facility's processing is done, start a run; the nightly run does it by itself",
+            )
+        raise PermanentError(
+            "not-verified",
+            verdict.sentence,
+            f"start a run in mode sync; if it stays, read {self.folder}/{TEXT_NAME} for the names",
+        )
+
+
+def _with_samples(beamtime: Beamtime, options: Options) -> Beamtime:
+    return beamtime.model_copy(update={"samples": options.samples})
+
+
+def _end(result: dict[str, Any], end: str) -> Ends:
+    """Return what ``verify.sh`` counted at one end."""
+    return Ends(**{field: int(result[f"{end}_{field}"]) for field in Ends.model_fields})

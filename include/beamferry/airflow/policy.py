@@ -48,7 +48,9 @@ def skip_reason(task_id: str, *, mode: Mode, scheduled: bool, now: datetime, tap
     from tape. (An ``end_date`` on the DAG would leave that person's run waiting for ever without a word.)
     """
     if scheduled and now.date() > tape_day:
-        return f"the nightly runs of this beamtime ended on {tape_day}, the day before tape; start one by hand"
+        return (
+            f"the nightly runs of this beamtime ended on {tape_day}, the day before tape; start one by hand"
+        )
     if task_id in _LEFT_OUT[mode]:
         return f"not part of a run in mode '{mode}'"
     return None

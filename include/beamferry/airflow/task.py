@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import paramiko
 import pendulum
 from airflow.providers.ssh.hooks.ssh import SSHHook
+from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
 from beamferry.access import explain_connection
@@ -26,16 +27,14 @@ if TYPE_CHECKING:
     from beamferry.beamtime import Beamtime, Site
 
 
-class BeamtimeTask:
-    """Mix-in for operators: the task of one beamtime.
+class BeamtimeTask(BaseOperator):
+    """The task of one beamtime; stands before the operator whose work it does.
 
     Args:
         beamtime: the registry's entry.
         site: the group's own side.
         kwargs: what the operator takes.
     """
-
-    task_id: str
 
     def __init__(self, *, beamtime: Beamtime, site: Site, **kwargs: Any) -> None:
         """Keep both models; they come from the registry again each time the DAG is parsed."""
@@ -53,7 +52,7 @@ class BeamtimeTask:
         """The connection to RDS-SSH; it refuses a host key that is not the pinned one."""
         return SSHHook(ssh_conn_id=self.site.rds_connection, conn_retry_attempts=1)
 
-    def options(self, context: Context) -> Options:
+    def chosen(self, context: Context) -> Options:
         """Return what the run was asked to do; skip this task when that leaves it out.
 
         Raises:

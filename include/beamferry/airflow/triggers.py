@@ -56,9 +56,7 @@ class RemoteJobTrigger(SSHRemoteJobTrigger):
             # The base class reconnects on connection errors and gives up after its limit.
             raise ConnectionError(str(error)) from error
         if status.progress is not None and status.progress != self._published:
-            if await BeamtimeState(self.asset).publish(
-                status.progress, part=self.part, run_id=self.run_id
-            ):
+            if await BeamtimeState(self.asset).publish(status.progress, part=self.part, run_id=self.run_id):
                 self._published = status.progress
             else:
                 self.log.warning("Progress could not be stored; the next poll tries again")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -34,6 +35,21 @@ def sshd_program() -> str:
     found = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if found is None:
         raise PermanentError("lab-needs-package", "sshd is not installed", "sudo apt install openssh-server")
+    return found
+
+
+def sftp_server_program() -> str:
+    """Return the full path of the SFTP server.
+
+    Raises:
+        PermanentError: it is not installed.
+    """
+    places = ("/usr/lib/openssh", "/usr/libexec/openssh", "/usr/lib/ssh", "/usr/libexec")
+    found = shutil.which("sftp-server", path=":".join(places))
+    if found is None:
+        raise PermanentError(
+            "lab-needs-package", "sftp-server is not installed", "sudo apt install openssh-sftp-server"
+        )
     return found
 
 
@@ -150,11 +166,21 @@ class Host:
 
     def greet(self, line: str | None) -> None:
         """Let the log-in shell print a line at every log-in, as a careless profile does, or no more."""
-        # bash reads this file when sshd starts it, whether a person sits there or not.
-        lines = ["cd"] if self.root is None else []
-        if line is not None:
-            lines.append(f"cat <<'GREETING'\n{line}\nGREETING")
-        (self.home / ".bashrc").write_text("\n".join(lines) + "\n")
+        # bash reads .bashrc when sshd starts it, whether a person sits there or not.
+        profile = self.home / ".bashrc" if self.root else self.folder / "profile"
+        profile.write_text("" if line is None else f"cat <<'GREETING'\n{line}\nGREETING\n")
+
+    def _shell(self) -> str:
+        """Write what stands in for the log-in shell without a namespace, and return its path."""
+        self.shims.mkdir(exist_ok=True)
+        shell = self.shims / "shell"
+        profile = shlex.quote(str(self.folder / "profile"))
+        # The account's real shell can be any, and begins in its real home.
+        shell.write_text(
+            f'#!/bin/bash\ncd\n. {profile}\nexec bash --norc -c "${{SSH_ORIGINAL_COMMAND-bash -l}}"\n'
+        )
+        shell.chmod(0o700)
+        return str(shell)
 
     def _path(self) -> str:
         places = [str(self.shims)] if self.root is None else []
@@ -176,7 +202,8 @@ class Host:
         sftp = "internal-sftp"
         if self.root is None:
             environment.append(f'HOME="{self.home}"')
-            sftp += f' -d "{self.home}"'
+            # Unlike sshd's own, this one is started by the shell and begins where that has gone.
+            sftp = sftp_server_program()
         lines = [
             f"# {self.pinned}",
             f"Port {self.port}",
@@ -199,6 +226,8 @@ class Host:
             # Only the first such line counts, so all of it is in one.
             f"SetEnv {' '.join(environment)}",
         ]
+        if self.root is None:
+            lines.append(f"ForceCommand {shlex.quote(self._shell())}")
         if _knows_penalties():
             lines.append("PerSourcePenalties no")
         return "\n".join(lines) + "\n"

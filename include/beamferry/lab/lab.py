@@ -7,11 +7,10 @@ import fcntl
 import shlex
 import shutil
 from contextlib import contextmanager
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ruamel.yaml import YAML
+import yaml
 
 from beamferry.errors import PermanentError
 from beamferry.lab.host import Host
@@ -281,8 +280,4 @@ class Lab:
         }
         if self.source != f"/dls/{INSTRUMENT}/data/{ended.year}/{VISIT}":
             entry["source"] = self.source
-        text = StringIO()
-        yaml = YAML()
-        yaml.width = 1000
-        yaml.dump({"site": site, "beamtimes": [entry | further]}, text)
-        return text.getvalue()
+        return yaml.safe_dump({"site": site, "beamtimes": [entry | further]}, sort_keys=False, width=1000)

@@ -37,9 +37,16 @@ def _new_namespace() -> tuple[str, ...]:
 
 def namespaces_refused() -> str | None:
     """Return why this machine lets us have no mount namespace, in the tools' words, or nothing if it does."""
+    # The steps of root.sh that can be refused, in a namespace that is gone at once.
+    steps = (
+        "mount -t tmpfs tmpfs /tmp",
+        "mkdir /tmp/old",
+        "cd /tmp",
+        "PATH=$PATH:/usr/sbin:/sbin pivot_root . old",
+    )
     try:
         done = subprocess.run(
-            (*_new_namespace(), "mount", "-t", "tmpfs", "tmpfs", "/tmp"),  # noqa: S108
+            (*_new_namespace(), "sh", "-c", " && ".join(steps)),
             capture_output=True,
             text=True,
             check=False,
@@ -135,7 +142,16 @@ class Root:
             return ("nsenter", target, "--mount", "--", *command)
         # Inside, the current user is called root and may mount; a second namespace gives the own number back.
         back = ("unshare", "--user", f"--map-user={os.getuid()}", f"--map-group={os.getgid()}", "--")
-        return ("nsenter", target, "--user", "--mount", "--", *(back if ordinary else ()), *command)
+        return (
+            "nsenter",
+            target,
+            "--user",
+            "--preserve-credentials",
+            "--mount",
+            "--",
+            *(back if ordinary else ()),
+            *command,
+        )
 
     def run(self, *command: str) -> None:
         """Run a command inside with power over mounts.

@@ -6,6 +6,8 @@
 # The machine's system folders show through; /dls, /home, /mnt, /root and /run are the host's own. Nothing is
 # written outside --new-root, and the machine itself sees none of these mounts.
 set -euo pipefail
+# An ordinary user's path does not lead to pivot_root.
+PATH=$PATH:/usr/sbin:/sbin
 
 new_root='' passwd=''
 sources=() places=()

@@ -7,26 +7,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
-from functools import cache
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import fabio.cbfimage
-import h5py
-import numpy as np
-import tifffile
 
 from beamferry.errors import PermanentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
-    Frame = NDArray[np.uint16]
-    Float = NDArray[np.float32]
 
 SIZES = {"small": 3_000_000, "demo": 300_000_000}
 DEFAULT_SEED = 25682
@@ -35,6 +22,15 @@ EXCLUDED = b"tmp"
 # 1 May 2021, 09:00 UTC: the visit's first file; later ones follow within the two days of the visit.
 _BEGAN = 1_619_859_600
 _VISIT_SECONDS = 172_800
+_SMALLEST = 1_000_000
+# From this size on, frames are as large as a real detector's.
+_LARGE = 50_000_000
+_SCANS = (
+    "raw/i12-51001.nxs",
+    "raw/i12-51002.nxs",
+    "raw/i12-51003.nxs",
+    "processed/i12-51001-reduced.nxs",
+)
 
 # Names that are legal on Diamond's file system and that quoting, templates, listings or encodings get wrong.
 ODD_NAMES: tuple[bytes, ...] = (
@@ -68,44 +64,6 @@ ODD_NAMES: tuple[bytes, ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Content:
-    """What one size of visit is made of.
-
-    Args:
-        side: pixels along each edge of a detector frame.
-        nexus_frames: frames in each of the four NeXus scans, of two bytes a pixel.
-        tiff_frames: TIFF files, of two bytes a pixel.
-        cbf_frames: CBF files, about one and a half bytes a pixel.
-        notes: small text files.
-    """
-
-    side: int
-    nexus_frames: int
-    tiff_frames: int
-    cbf_frames: int
-    notes: int
-
-    @classmethod
-    def of(cls, size: int) -> Content:
-        """Return what gives a visit of about ``size`` bytes, at least one megabyte.
-
-        Raises:
-            PermanentError: the size is too small to hold every format.
-        """
-        if size < 1_000_000:  # noqa: PLR2004
-            raise PermanentError("lab-size", f"a visit of {size} bytes is too small", "take 1000000 or more")
-        side = 128 if size < 50_000_000 else 512  # noqa: PLR2004
-        frame = 2 * side * side
-        return cls(
-            side=side,
-            nexus_frames=max(1, size * 50 // 100 // frame // 4),
-            tiff_frames=max(2, size * 30 // 100 // frame),
-            cbf_frames=max(2, size * 20 // 100 // (frame * 3 // 4)),
-            notes=min(2_000, 40 + size // 150_000),
-        )
-
-
 def size_in_bytes(size: str) -> int:
     """Return the bytes of ``small``, ``demo`` or a plain number.
 
@@ -122,9 +80,16 @@ def size_in_bytes(size: str) -> int:
 
 
 def make_visit(folder: Path, size: int, seed: int = DEFAULT_SEED) -> None:
-    """Make the visit in ``folder``, which must not exist; about ``size`` bytes without its ``tmp/``."""
-    random = np.random.default_rng(seed)
-    content = Content.of(size)
+    """Make the visit in ``folder``, which must not exist; about ``size`` bytes without its ``tmp/``.
+
+    Raises:
+        PermanentError: the size is too small to hold every format.
+    """
+    if size < _SMALLEST:
+        raise PermanentError("lab-size", f"a visit of {size} bytes is too small", f"take {_SMALLEST} or more")
+    from beamferry.lab.frames import Detector  # noqa: PLC0415 - the formats' libraries take a second to load
+
+    detector = Detector(side=128 if size < _LARGE else 512, seed=seed)
     for name in (
         "jpegs",
         "processing/scans",
@@ -136,16 +101,17 @@ def make_visit(folder: Path, size: int, seed: int = DEFAULT_SEED) -> None:
         "xml",
     ):
         (folder / name).mkdir(parents=True)
-    _nexus(folder, content, random)
-    _frames(folder, content, random)
-    _notes(folder, content)
+    detector.write_nexus([*(folder / name for name in _SCANS)], size * 50 // 100)
+    detector.write_tiff(folder / "rawdata" / "51004-pco1", size * 30 // 100)
+    detector.write_cbf(folder / "rawdata" / "51005-pilatus", size * 20 // 100)
+    _notes(folder, min(2_000, 40 + size // 150_000))
     _odd_names(folder)
     _links(folder)
-    (folder / "tmp" / "cache" / "recomputable.bin").write_bytes(random.bytes(200_000))
+    (folder / "tmp" / "cache" / "recomputable.bin").write_bytes(bytes(range(256)) * 1000)
     # Data that a beamline has sealed: readable, but neither files nor folder may be written.
     sealed = folder / "raw" / "sealed"
     sealed.mkdir()
-    (sealed / "dark.tif").write_bytes(_tiff(_frame(random, content.side)))
+    (sealed / "dark.tif").write_bytes(detector.tiff())
     (sealed / "dark.tif").chmod(0o440)
     _set_times(folder)
     sealed.chmod(0o550)
@@ -172,70 +138,13 @@ def _walk(root: bytes, below: bytes = b"") -> Iterator[bytes]:
                 yield from _walk(root, path)
 
 
-@cache
-def _rings(side: int) -> Float:
-    """Return what a frame shows without its noise."""
-    across = np.arange(side) - side / 2
-    radius = np.hypot(*np.meshgrid(across, across))
-    rings = 400 * np.exp(-(((radius % (side / 6)) - side / 12) ** 2) / 18)
-    counted: Float = (1200 + rings).astype(np.float32)
-    return counted
-
-
-def _frame(random: np.random.Generator, side: int) -> Frame:
-    """Return a detector frame: rings under counting noise, so packing gains little, as with real ones."""
-    counted = _rings(side)
-    # Counts this high are as good as normal, which is many times quicker to draw.
-    noise = random.standard_normal((side, side), dtype=np.float32) * np.sqrt(counted)
-    return (counted + noise).astype(np.uint16)
-
-
-def _tiff(frame: Frame) -> bytes:
-    buffer = BytesIO()
-    tifffile.imwrite(buffer, frame, photometric="minisblack", metadata=None)
-    return buffer.getvalue()
-
-
-def _nexus(folder: Path, content: Content, random: np.random.Generator) -> None:
-    """Write three raw scans and a processed one, as NeXus (HDF5) files."""
-    places = [f"raw/i12-5{number}.nxs" for number in (1001, 1002, 1003)]
-    for place in (*places, "processed/i12-51001-reduced.nxs"):
-        with h5py.File(folder / place, "w", track_order=False) as file:
-            entry = file.create_group("entry1")
-            entry.attrs["NX_class"] = "NXentry"
-            entry["title"] = "Ti-64, two-phase, in situ"
-            detector = entry.create_group("pco1_hw_hdf_nochunking")
-            detector.attrs["NX_class"] = "NXdata"
-            data = detector.create_dataset(
-                "data",
-                shape=(content.nexus_frames, content.side, content.side),
-                dtype=np.uint16,
-                chunks=(1, content.side, content.side),
-                track_times=False,
-            )
-            for number in range(content.nexus_frames):
-                data[number] = _frame(random, content.side)
-
-
-def _frames(folder: Path, content: Content, random: np.random.Generator) -> None:
-    """Write TIFF and CBF frames, one file a frame."""
-    scan = folder / "rawdata" / "51004-pco1"
-    scan.mkdir()
-    for number in range(content.tiff_frames):
-        (scan / f"p_{number:05}.tif").write_bytes(_tiff(_frame(random, content.side)))
-    scan = folder / "rawdata" / "51005-pilatus"
-    scan.mkdir()
-    for number in range(content.cbf_frames):
-        frame = _frame(random, content.side).astype(np.int32)
-        fabio.cbfimage.CbfImage(data=frame).write(str(scan / f"51005_{number:05}.cbf"))
-
-
-def _notes(folder: Path, content: Content) -> None:
+def _notes(folder: Path, count: int) -> None:
     """Write many small text files and the beamline's XML."""
-    for number in range(content.notes):
+    angles = [step / 10 for step in range(90)]
+    for number in range(count):
         place = folder / "processing" / "scans" / f"{number // 100:03}"
         place.mkdir(exist_ok=True)
-        text = "\n".join(f"{number} {angle:.3f} {number * angle % 97:.4f}" for angle in np.arange(0, 9, 0.1))
+        text = "\n".join(f"{number} {angle:.3f} {number * angle % 97:.4f}" for angle in angles)
         (place / f"fit_{number:05}.dat").write_text(f"# scan angle intensity\n{text}\n")
     for number in range(1, 4):
         (folder / "xml" / f"visit-{number}.xml").write_text(

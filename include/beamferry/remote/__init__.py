@@ -8,15 +8,16 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Literal, cast
+from typing import IO, TYPE_CHECKING, Literal, cast
 
 from beamferry.errors import PermanentError, TransientError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import paramiko
 
@@ -224,6 +225,12 @@ class Session:
                 return file.read(READ_LIMIT).decode("utf-8", "replace")
         except FileNotFoundError:
             return ""
+
+    @contextmanager
+    def stream(self, path: str) -> Iterator[IO[bytes]]:
+        """Open a file on RDS-SSH for reading from its beginning to its end, however large it is."""
+        with self.sftp.open(path, "rb", bufsize=64 * 1024) as file:
+            yield cast("IO[bytes]", file)
 
     def write(self, path: str, content: bytes, *, mode: int) -> None:
         """Write a file whole or not at all: under another name first, then renamed over the old one."""

@@ -57,9 +57,10 @@ mkdir -p -- "$destination" 2>>"$errors" || finish 11
 
 # rsync's unfinished files are kept in one folder of their own: what a kill -9 leaves there is found and removed,
 # and the sizes of what is there show how far the streams are. It lies in the partial folder, which nothing lists.
+# Each stream has its own below it: creating files in one folder, they would wait for each other.
 temporary=$destination/.beamferry-partial/.beamferry-temporary
 # The command without its last three words (-- SOURCE DESTINATION) and with them.
-rsync=("${@:1:$#-3}" "--temp-dir=$temporary")
+rsync=("${@:1:$#-3}")
 from_to=(-- "${@:$#-1:1}" "$destination/")
 
 live=$work/live
@@ -87,7 +88,8 @@ fetch() { # LIST OUTPUT [ARGUMENT...]
   for delay in $RETRY_DELAYS ''; do
     code=0
     # The finishing pass sets the folders' times; doing it here would let the streams undo each other's.
-    "${rsync[@]}" --omit-dir-times --no-inc-recursive --files-from="$list" --from0 "$@" "${from_to[@]}" \
+    "${rsync[@]}" --omit-dir-times --no-inc-recursive --temp-dir="$temporary/$worker" \
+      --files-from="$list" --from0 "$@" "${from_to[@]}" \
       >>"$output" 2>"$live/$worker.errors" || code=$?
     case $code in
       # Some files vanished or could not be read: the finishing pass meets them again and says so.
@@ -115,7 +117,9 @@ fetch_shard() { # SHARD
 work_through() { # WORKER
   local worker=$1 kind key value far_pid='' far_code=0 loaded='' log=$live/log.$1 to from
   local name size modified length partial request queue_lock
-  trap '' PIPE
+  # A far shell that went away, or a file too large for its disk, is to be an error and not the worker's end.
+  trap '' PIPE XFSZ
+  mkdir -p -- "$temporary/$worker"
   sleep "$(awk -v n="$worker" -v step="$START_SPREAD" 'BEGIN { print n * step }')"
   # The queue is not filled yet: the handshake goes on while the far side is asked about the large files.
   ((large == 0)) || open_ranges
@@ -254,13 +258,13 @@ if ((shards + large)); then
 fi
 
 code=0
-"${rsync[@]}" --stats "${from_to[@]}" >"$live/finish" 2>>"$errors" &
+"${rsync[@]}" --stats --temp-dir="$temporary" "${from_to[@]}" >"$live/finish" 2>>"$errors" &
 wait $! || code=$?
 check_stall
 sed -n '/^Number of files: /,$p' "$live/finish" | put "$BEAMFERRY_JOB/stats"
 sed '/^Number of files: /,$d' "$live/finish" | head -n 200 | put "$BEAMFERRY_JOB/notes"
 
-rmdir -- "$temporary" "${temporary%/*}" 2>/dev/null || :
+rmdir -- "$temporary"/* "$temporary" "${temporary%/*}" 2>/dev/null || :
 # Everything is whole now, so no partial file is of use to anyone. A run that fetched nothing left none.
 if ((code == 0)) && [[ -e $work/unswept ]]; then
   find "$destination" -type d -name .beamferry-partial -prune -exec rm -rf -- {} + 2>>"$errors" || :

@@ -1,0 +1,318 @@
+"""Can a transfer begin? What the probe saw on RDS-SSH, judged and put into words."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import paramiko
+
+from beamferry.errors import BeamferryError, PermanentError, TransientError
+from beamferry.rsync import SSH, Traits
+from beamferry.rsync_output import Errand, interpret_ssh
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from beamferry.beamtime import Beamtime, Site
+
+# Clocks further apart than this make "changed since" a guess; seconds.
+CLOCK_SKEW = 120
+_ALWAYS = ("node", "rsync", "ssh", "bash", "tools_missing", "root_exists", "end")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the probe saw; None or '' where it could not look.
+
+    Args:
+        values: the probe's own keys and values.
+    """
+
+    values: dict[str, str]
+
+    def get(self, key: str) -> str:
+        """Return a value, '' where the probe did not come to it."""
+        return self.values.get(key, "")
+
+    def is_so(self, key: str) -> bool:
+        """Say whether a yes-or-no fact is a yes."""
+        return self.values.get(key) == "yes"
+
+    def number(self, key: str) -> int | None:
+        """Return a count, None where it is not known or not limited."""
+        value = self.values.get(key, "")
+        return int(value) if value.isdigit() else None
+
+    @property
+    def traits(self) -> Traits:
+        """What the destination's file system can keep."""
+        return Traits(
+            modes=self.is_so("keeps_modes") and self.is_so("keeps_times"), links=self.is_so("keeps_links")
+        )
+
+    @property
+    def tools(self) -> dict[str, str]:
+        """Versions for the certificate."""
+        known = {"rsync at RDS-SSH": self.get("rsync"), "rsync at the facility": self.get("far_rsync")}
+        known |= {"ssh at RDS-SSH": self.get("ssh")}
+        return {name: version for name, version in known.items() if version}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: well, or an error with its remedy."""
+
+    name: str
+    sentence: str
+    error: BeamferryError | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is well."""
+        return self.error is None
+
+
+def errand(beamtime: Beamtime, site: Site) -> Errand:
+    """Return the names for sentences about a beamtime."""
+    return Errand(
+        facility=beamtime.facility.title(),
+        beamtime=beamtime.id,
+        account=beamtime.account,
+        host=beamtime.host,
+        source=beamtime.source_path,
+        destination=beamtime.destination_path(site),
+    )
+
+
+def probe_arguments(beamtime: Beamtime, site: Site) -> tuple[str, ...]:
+    """Return the arguments of ``probe.sh``."""
+    return (
+        *("--host", beamtime.host),
+        *("--account", beamtime.account),
+        *("--source", beamtime.source_path),
+        *("--destination-root", site.destination_root),
+        *("--destination", beamtime.destination_path(site)),
+        *("--ssh", " ".join(SSH)),
+    )
+
+
+def parse_facts(text: str) -> Facts:
+    """Return what ``probe.sh`` printed.
+
+    Raises:
+        TransientError: the answer is cut short or is not the probe's.
+    """
+    values = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    absent = [key for key in _ALWAYS if key not in values]
+    if absent:
+        raise TransientError(
+            "probe-unreadable",
+            f"The probe on RDS-SSH gave no whole answer ('{absent[0]}' is missing)",
+            "this is tried again; if it stays, see that the log-in shell there prints nothing and bash is installed",
+        )
+    return Facts(values)
+
+
+def judge(facts: Facts, beamtime: Beamtime, site: Site) -> tuple[Finding, ...]:
+    """Return all findings in the order in which a person would look; each error carries its remedy."""
+    return (
+        *_here(facts),
+        *_destination(facts, beamtime, site),
+        *_facility(facts, beamtime, site),
+    )
+
+
+def first_error(findings: tuple[Finding, ...]) -> BeamferryError | None:
+    """Return the error to act upon first, a person's task before what may pass by itself."""
+    errors = [finding.error for finding in findings if finding.error is not None]
+    return min(errors, key=lambda error: not isinstance(error, PermanentError), default=None)
+
+
+def _bad(name: str, error: BeamferryError) -> Finding:
+    return Finding(name, error.problem, error)
+
+
+def _here(facts: Facts) -> Iterator[Finding]:
+    for tool in ("rsync", "ssh"):
+        if not facts.get(tool):
+            yield _bad(
+                tool,
+                PermanentError(
+                    f"rds-no-{tool}",
+                    f"There is no {tool} on RDS-SSH ({facts.get('node')})",
+                    f"ask Research IT to install {tool} there",
+                ),
+            )
+        else:
+            yield Finding(tool, f"RDS-SSH ({facts.get('node')}) has {facts.get(tool)}")
+    if facts.get("tools_missing"):
+        missing = facts.get("tools_missing").replace(" ", ", ")
+        yield _bad(
+            "tools",
+            PermanentError(
+                "rds-tool-missing",
+                f"RDS-SSH lacks {missing}",
+                "ask Research IT to install coreutils, findutils, util-linux, procps and awk there",
+            ),
+        )
+
+
+def _destination(facts: Facts, beamtime: Beamtime, site: Site) -> Iterator[Finding]:
+    root = site.destination_root
+    if not facts.is_so("root_exists") or not facts.is_so("root_mounted"):
+        state = (
+            "is empty and on no file system of its own" if facts.is_so("root_exists") else "does not exist"
+        )
+        yield _bad(
+            "destination",
+            PermanentError(
+                "rds-not-mounted",
+                f"RDS is not mounted on RDS-SSH: {root} {state}",
+                "check destination_root in the registry; if it is right, ask Research IT to mount the share",
+            ),
+        )
+        return
+    if not facts.is_so("writable"):
+        reason = facts.get("writable_reason").rsplit(": ", 1)[-1] or "no reason given"
+        # A file system without a free byte or inode refuses to write as one without permission does.
+        if "No space left" in reason or "quota" in reason:
+            yield _bad("destination", _full(facts, root))
+        else:
+            yield _bad(
+                "destination",
+                PermanentError(
+                    "rds-not-writable",
+                    f"RDS is not writable at {root} ({reason})",
+                    "ask the owner of the folder, or Research IT, for write permission for the account on RDS-SSH",
+                ),
+            )
+        return
+    free = facts.number("bytes_free")
+    room = "unknown room" if free is None else f"{free:,} bytes free"
+    yield Finding("destination", f"{root} is mounted ({facts.get('file_system')}), writable, {room}")
+    traits = facts.traits
+    if not traits.modes or not traits.links:
+        yield Finding(
+            "file system", f"{root} does not keep permissions, times or links: rsync leaves them out"
+        )
+
+
+def _full(facts: Facts, root: str) -> PermanentError:
+    if facts.number("inodes_free") == 0:
+        return PermanentError(
+            "rds-inodes",
+            f"RDS has no inode left at {root}",
+            "delete small files that nobody needs there or ask Research IT for more inodes",
+        )
+    return PermanentError("rds-full", f"RDS is full at {root}", "make room there or ask Research IT for more")
+
+
+def _facility(facts: Facts, beamtime: Beamtime, site: Site) -> Iterator[Finding]:
+    at, host, account, source = (
+        beamtime.facility.title(),
+        beamtime.host,
+        beamtime.account,
+        beamtime.source_path,
+    )
+    if "far_exit" not in facts.values:
+        return
+    if not facts.get("far_time"):
+        if facts.get("far_noise") and not facts.get("far_errors"):
+            yield _bad("log-in", _noise(facts, beamtime))
+        else:
+            yield _bad("log-in", interpret_ssh(facts.get("far_errors"), errand(beamtime, site)))
+        return
+    yield Finding("log-in", f"{at} lets {account} in at {host} without a password")
+    if facts.get("far_noise"):
+        yield _bad("log-in shell", _noise(facts, beamtime))
+    if not facts.get("far_rsync"):
+        yield _bad(
+            "rsync there",
+            PermanentError(
+                "facility-no-rsync",
+                f"There is no rsync at {host} for account {account}",
+                f"ask {at} how to get rsync on that host",
+            ),
+        )
+    else:
+        yield Finding("rsync there", f"{at} has {facts.get('far_rsync')}")
+    for tool, purpose in (("find", "to list the source"), ("sha256sum", "to compare content")):
+        if not facts.is_so(f"far_{tool}"):
+            yield _bad(
+                tool,
+                PermanentError(
+                    f"facility-no-{tool}",
+                    f"There is no GNU {tool} at {host}, which is needed {purpose}",
+                    f"ask {at} for a host with GNU tools",
+                ),
+            )
+    yield _source(facts, source, at, account, beamtime)
+    near, far = facts.number("near_time"), facts.number("far_time")
+    if near is not None and far is not None and abs(near - far) > CLOCK_SKEW:
+        yield Finding("clocks", f"The clocks of RDS-SSH and {at} are {abs(near - far):,} s apart")
+
+
+def _noise(facts: Facts, beamtime: Beamtime) -> PermanentError:
+    return PermanentError(
+        "login-shell-noise",
+        f"The log-in shell of {beamtime.account} at {beamtime.host} prints text ('{facts.get('far_noise')[:80]}'), "
+        "which breaks rsync's protocol",
+        "remove what prints from ~/.bashrc, ~/.cshrc or ~/.profile there, or print it in interactive shells only",
+    )
+
+
+def _source(facts: Facts, source: str, at: str, account: str, beamtime: Beamtime) -> Finding:
+    if facts.is_so("source_readable") and facts.is_so("source_is_folder"):
+        return Finding("source", f"{source} is there and readable")
+    if facts.is_so("source_exists"):
+        return _bad(
+            "source",
+            PermanentError(
+                "source-unreadable",
+                f"{account} may not read {source} at {at}",
+                f"ask the visit's principal investigator or {at} to add {account} to visit {beamtime.id}",
+            ),
+        )
+    return _bad(
+        "source",
+        PermanentError(
+            "source-missing",
+            f"There is no folder {source} at {at}",
+            "check instrument, year and id of the entry; if they are right, the data may be on tape: ask for it back",
+        ),
+    )
+
+
+def explain_connection(error: Exception, host: str) -> BeamferryError:
+    """Return what stopped a connection to RDS-SSH, from the exception that paramiko raised."""
+    if isinstance(error, paramiko.BadHostKeyException):
+        return PermanentError(
+            "rds-host-key-differs",
+            f"RDS-SSH at {host} shows another host key than the pinned one",
+            "ask Research IT whether they changed it; if so, put the new one into host_key of the connection's extras",
+        )
+    if isinstance(error, paramiko.AuthenticationException):
+        return PermanentError(
+            "rds-key-refused",
+            f"RDS-SSH at {host} refused the log-in",
+            "check login and key_file of the connection, and that the public key is in ~/.ssh/authorized_keys there",
+        )
+    if isinstance(error, paramiko.SSHException) and "not found in known_hosts" in str(error):
+        return PermanentError(
+            "rds-host-key-unknown",
+            f"The host key of RDS-SSH at {host} is not known",
+            "put it into host_key of the connection's extras after comparing its fingerprint with Research IT's",
+        )
+    if isinstance(error, socket.gaierror):
+        return TransientError(
+            "rds-unknown-host",
+            f"The name of RDS-SSH, {host}, cannot be resolved",
+            "this is tried again; check the host of the connection and whether this machine needs the VPN",
+        )
+    return TransientError(
+        "rds-unreachable",
+        f"RDS-SSH at {host} cannot be reached, or the connection broke ({str(error) or type(error).__name__})",
+        "this is tried again; if it stays, check the VPN and Research IT's announcements",
+    )

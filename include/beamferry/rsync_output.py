@@ -1,0 +1,330 @@
+"""What rsync prints: totals as integers, exit codes and complaints as sentences."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from beamferry.errors import BeamferryError, PermanentError, TransientError
+
+# Names in a message; more than this helps nobody, the count says the rest.
+_NAMED = 20
+
+
+@dataclass(frozen=True)
+class Totals:
+    """The figures of ``--stats``; bytes and counts.
+
+    Args:
+        files: entries of all kinds.
+        regular_files: regular files.
+        bytes: size of the data set ("Total file size").
+        transferred_files: regular files that are, or in a dry run would be, fetched.
+        transferred_bytes: their size ("Total transferred file size").
+        literal_bytes: data that came over the wire.
+        matched_bytes: data that was there already.
+        received_bytes: all that came over the wire, in a dry run nothing to go by.
+    """
+
+    files: int
+    regular_files: int
+    bytes: int
+    transferred_files: int
+    transferred_bytes: int
+    literal_bytes: int
+    matched_bytes: int
+    received_bytes: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The last two lines of ``rsync -v``, as on the group's page; rate in bytes per second."""
+
+    sent: int
+    received: int
+    rate: float
+    total_size: int
+    speedup: float
+    dry_run: bool
+
+
+# Field by field, the label of rsync 3.1 and later, and that of 3.0.
+_STATS = {
+    "files": ("Number of files",),
+    "transferred_files": ("Number of regular files transferred", "Number of files transferred"),
+    "bytes": ("Total file size",),
+    "transferred_bytes": ("Total transferred file size",),
+    "literal_bytes": ("Literal data",),
+    "matched_bytes": ("Matched data",),
+    "received_bytes": ("Total bytes received",),
+}
+_LINE = re.compile(r"^(?P<label>[A-Z][A-Za-z ]+): (?P<value>\d+)(?: bytes)?(?: \((?P<kinds>[^()]*)\))?$")
+_NUMBER = r"(\d{1,3}(?:,\d{3})+|\d+)"
+_SENT = re.compile(
+    rf"^sent {_NUMBER} bytes +received {_NUMBER} bytes +{_NUMBER}(\.\d+)? bytes/sec$", re.MULTILINE
+)
+_TOTAL = re.compile(rf"^total size is {_NUMBER} +speedup is {_NUMBER}(\.\d+)?( \(DRY RUN\))?$", re.MULTILINE)
+
+
+def _unreadable(what: str) -> PermanentError:
+    return PermanentError(
+        "totals-unreadable",
+        f"rsync's totals cannot be read: {what}",
+        "nothing was concluded from them; show ~/.beamferry/jobs/.../stats on RDS-SSH to whoever keeps Beamferry, "
+        "with the output of 'rsync --version' there",
+    )
+
+
+def parse_stats(text: str) -> Totals:
+    """Return the totals of ``rsync --stats --no-h`` under ``LC_ALL=C``.
+
+    Raises:
+        PermanentError: a line is missing, stands twice, or holds anything but a plain integer.
+    """
+    found: dict[str, tuple[int, str | None]] = {}
+    for line in text.splitlines():
+        match = _LINE.match(line.strip())
+        if match is None:
+            continue
+        if match["label"] in found:
+            raise _unreadable(f"'{match['label']}' stands twice")
+        found[match["label"]] = (int(match["value"]), match["kinds"])
+    values = {}
+    for field, labels in _STATS.items():
+        values[field] = next((found[label][0] for label in labels if label in found), None)
+        if values[field] is None:
+            raise _unreadable(f"no plain integer behind '{labels[0]}'")
+    count, kinds = found["Number of files"]
+    return Totals(regular_files=_regular(kinds, count, text), **values)  # type: ignore[arg-type]
+
+
+def _regular(kinds: str | None, count: int, text: str) -> int:
+    """Return the regular files of ``6 (reg: 4, dir: 2)``; rsync 3.0 gives no kinds."""
+    if kinds is None:
+        if count == 0 or "Number of regular files transferred" not in text:
+            return count
+        raise _unreadable("no kinds behind 'Number of files'")
+    parts = dict(part.split(": ", 1) for part in kinds.split(", ") if ": " in part)
+    regular = parts.get("reg", "0")
+    if not regular.isdigit() or not all(value.isdigit() for value in parts.values()) or not parts:
+        raise _unreadable(f"'{kinds}' behind 'Number of files'")
+    return int(regular)
+
+
+def parse_summary(text: str) -> Summary:
+    """Return the last two lines of ``rsync -v`` with their thousands commas, e.g. from an old log.
+
+    Raises:
+        PermanentError: a line is missing, stands twice, or has units as ``-h`` prints them.
+    """
+    sent, total = _SENT.findall(text), _TOTAL.findall(text)
+    if len(sent) != 1 or len(total) != 1:
+        raise _unreadable("the lines 'sent ... bytes' and 'total size is ...' must each stand there once")
+    out, into, rate, rate_fraction = sent[0]
+    size, speedup, speedup_fraction, dry = total[0]
+    return Summary(
+        _integer(out),
+        _integer(into),
+        float(f"{_integer(rate)}{rate_fraction}"),
+        _integer(size),
+        float(f"{_integer(speedup)}{speedup_fraction}"),
+        bool(dry),
+    )
+
+
+def _integer(text: str) -> int:
+    return int(text.replace(",", ""))
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What was being done, for the sentences: names of people and places, never a secret."""
+
+    facility: str
+    beamtime: str
+    account: str
+    host: str
+    source: str
+    destination: str
+
+
+_UNREADABLE = re.compile(
+    r'^rsync: .*?(?:send_files failed to open|opendir|readlink_stat|change_dir|link_stat) "(?P<path>.*?)"'
+    r"(?: \(in [^)]*\))?(?: failed)?: (?P<reason>.+?) \(\d+\)$",
+    re.MULTILINE,
+)
+_FIND = re.compile(
+    r"^(?:find|sha256sum|sh): ['‘]?(?P<path>.*?)['’]?: (?P<reason>Permission denied|Input/output error)$",
+    re.MULTILINE,
+)
+_ESCAPED = re.compile(r"\\#([0-7]{3})")
+
+
+def failing_files(stderr: str) -> tuple[str, ...]:
+    """Return each file that was complained of with the reason, e.g. ``raw/a.cbf (Permission denied)``."""
+    found = dict.fromkeys(
+        f"{_shown(match['path'])} ({match['reason']})"
+        for pattern in (_UNREADABLE, _FIND)
+        for match in pattern.finditer(stderr)
+    )
+    return tuple(found)
+
+
+def _shown(path: str) -> str:
+    plain = _ESCAPED.sub(lambda match: chr(int(match[1], 8)), path)
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in plain
+    )
+
+
+def interpret_ssh(stderr: str, errand: Errand) -> BeamferryError:
+    """Return what an ssh from RDS-SSH to the facility complained of, as a sentence with its remedy."""
+    at, who = errand.facility, errand.account
+    if "Host key verification failed" in stderr or "No ED25519 host key is known" in stderr:
+        if "REMOTE HOST IDENTIFICATION HAS CHANGED" in stderr:
+            return PermanentError(
+                "facility-host-key-changed",
+                f"{errand.host} shows another host key than the one that RDS-SSH knows",
+                f"ask {at} whether they changed it; if so, put the new one into ~/.ssh/known_hosts on RDS-SSH",
+            )
+        return PermanentError(
+            "facility-host-key-unknown",
+            f"RDS-SSH does not know the host key of {errand.host}",
+            f"on RDS-SSH run: ssh {who}@{errand.host}, compare the fingerprint with the one {at} publishes, say yes",
+        )
+    if "Permission denied" in stderr or "Too many authentication failures" in stderr:
+        return PermanentError(
+            "facility-key-refused",
+            f"{at} refused the key of account {who}",
+            f"add ~/.ssh/id_ed25519.pub of RDS-SSH to ~/.ssh/authorized_keys of {who} at {errand.host}",
+        )
+    if "Could not resolve hostname" in stderr:
+        return TransientError(
+            "facility-unknown-host",
+            f"RDS-SSH cannot resolve the name {errand.host}",
+            "this is tried again; if it stays, ask Research IT about the name service of RDS-SSH",
+        )
+    reason = _last_line(stderr) or "no reason given"
+    return TransientError(
+        "facility-unreachable",
+        f"RDS-SSH cannot reach {errand.host} ({reason})",
+        f"this is tried again; if it stays, look for announced work at {at}",
+    )
+
+
+def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | None:  # noqa: PLR0911, PLR0912
+    """Return what an exit code of rsync or of one of our scripts means, or None for 0.
+
+    Args:
+        code: exit code of the job.
+        stderr: what the tools complained of.
+        errand: what was being done.
+    """
+    at, source, destination = errand.facility, errand.source, errand.destination
+    files = failing_files(stderr)
+    named = ", ".join(files[:_NAMED]) + (f" and {len(files) - _NAMED:,} more" if len(files) > _NAMED else "")
+    reason = _last_line(stderr) or "no reason given"
+    if code == 0:
+        return None
+    if "No space left on device" in stderr or "Disk quota exceeded" in stderr or "File too large" in stderr:
+        return PermanentError(
+            "rds-full",
+            f"RDS became full while {errand.beamtime} was written to {destination}",
+            "make room there or ask Research IT for more, then start the run again: it goes on where it stopped",
+        )
+    if re.search(r"(rsync: (command )?not found|rsync: No such file|Unknown command.*rsync)", stderr):
+        return PermanentError(
+            "facility-no-rsync",
+            f"There is no rsync at {errand.host} for account {errand.account}",
+            f"ask {at} how to get rsync on that host, or give the entry a host that has it",
+        )
+    if re.search(rf'(change_dir|link_stat) "{re.escape(source)}/?\.?" failed: No such file', stderr):
+        return PermanentError(
+            "source-missing",
+            f"There is no folder {source} at {at}",
+            "check instrument, year and id of the entry; if they are right, the data may be on tape: ask for it back",
+        )
+    if code == 2 or "is your shell clean" in stderr:
+        return PermanentError(
+            "login-shell-noise",
+            f"The log-in shell of {errand.account} at {errand.host} prints text, which breaks rsync's protocol",
+            "remove what prints from ~/.bashrc, ~/.cshrc or ~/.profile there, or print it in interactive shells only",
+        )
+    if code == 3:
+        return PermanentError(
+            "destination-unusable",
+            f"rsync cannot use {destination} ({reason})",
+            "check that it is a folder of your own and not somebody else's link",
+        )
+    if code in {5, 10, 12, 30, 35}:
+        return TransientError(
+            "stream-broken",
+            f"The connection to {errand.host} broke ({reason})",
+            "this is tried again by itself and goes on where it stopped",
+        )
+    if code == 11:
+        return PermanentError(
+            "rds-io",
+            f"RDS cannot be written at {destination} ({reason})",
+            "check that the share is mounted, writable and healthy, then start the run again",
+        )
+    if code == 23:
+        if files:
+            return PermanentError(
+                "files-unreadable",
+                f"{len(files):,} files or folders of {errand.beamtime} cannot be read: {named}",
+                f"ask the person who owns them, or {at}, for read permission, then start the run again",
+            )
+        return PermanentError(
+            "partial-transfer",
+            f"rsync could not bring everything of {errand.beamtime} ({reason})",
+            "the job's file 'errors' on RDS-SSH has its words; start the run again when the cause is gone",
+        )
+    if code == 24:
+        return TransientError(
+            "source-changing",
+            f"Files vanished from {source} while it was copied: the source is still changing",
+            "this is tried again; if it stays, wait until the experiment's processing is done",
+        )
+    if code == 75:
+        return TransientError(
+            "stalled",
+            f"Nothing moved from {errand.host} for a long time, so the streams were stopped",
+            "this is tried again by itself and goes on where it stopped",
+        )
+    if code == 77:
+        return PermanentError(
+            "rds-tool-missing",
+            f"A tool is missing on RDS-SSH ({reason})",
+            "ask Research IT to install it there",
+        )
+    if code == 78:
+        return PermanentError(
+            "job-refused", f"The job on RDS-SSH was called wrongly ({reason})", "this is a fault of Beamferry"
+        )
+    if code == 79:
+        return TransientError(
+            "job-busy",
+            f"Another job of {errand.beamtime} still holds its lock on RDS-SSH",
+            "this is tried again; if it stays, look for its processes there with: ps -u $USER",
+        )
+    if code in {20, 137, 143}:
+        return TransientError(
+            "job-killed",
+            "The job on RDS-SSH was killed, perhaps by a restart of the host",
+            "this is tried again by itself and goes on where it stopped",
+        )
+    if code == 255:
+        return interpret_ssh(stderr, errand)
+    return TransientError(
+        "job-failed",
+        f"The job on RDS-SSH ended with code {code} ({reason})",
+        "this is tried again; if it stays, the job's files 'errors' and 'log' on RDS-SSH have its words",
+    )
+
+
+def _last_line(stderr: str) -> str:
+    lines = [_shown(line).strip() for line in stderr.splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith("rsync error:")] or lines
+    return told[-1][:300] if told else ""
