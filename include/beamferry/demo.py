@@ -15,7 +15,6 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from beamferry.certificate import certificate_folder
 from beamferry.errors import PermanentError
-from beamferry.lab import Lab
 from beamferry.lab.settings import INSTRUMENT, VISIT
 from beamferry.registry import load
 from beamferry.stack import Stack
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import date
     from types import FrameType
+
+    from beamferry.lab import Lab
 
 DAG_ID = f"beamtime_diamond_{VISIT}"
 ASSET = f"rds/diamond/{VISIT}"
@@ -58,7 +59,9 @@ def demonstrate(
     try:
         console.print("[bold]1. The lab[/]: RDS-SSH, Diamond and a mail server on this machine")
         lab.up(size, ended=today - DAYS_SINCE_VISIT)
-        console.print("\n".join(f"   {line}" for line in lab.status()), highlight=False, markup=False)
+        console.print(
+            "\n".join(f"   {line}" for line in lab.status()), highlight=False, markup=False, soft_wrap=True
+        )
         console.print("[bold]2. Airflow[/]: starting, this takes about half a minute")
         stack = make_stack(lab)
         stack.start()
@@ -169,7 +172,7 @@ def _show_certificate(lab: Lab, console: Console, state: str) -> bool:
         console.print(f"[red]The run ended as '{state}' and left no certificate.[/]")
         return False
     console.print()
-    console.print(text.read_text(), highlight=False, markup=False)
+    console.print(text.read_text(), highlight=False, markup=False, soft_wrap=True)
     outcome = json.loads((folder / "certificate.json").read_text())["outcome"]
     return bool(state == "success" and outcome == "verified")
 

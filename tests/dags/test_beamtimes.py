@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -37,8 +38,10 @@ def test_each_valid_entry_has_its_dag_with_the_whole_chain(dag_bag: Callable[[st
     assert sorted(bag.dags) == ["beamtime_diamond_mg25682-2", "beamtime_diamond_nt33730-1"]
     for dag in bag.dags.values():
         assert [task.task_id for task in dag.topological_sort()] == CHAIN
-        for before, after in zip(CHAIN, CHAIN[1:], strict=False):
-            assert dag.get_task(after).upstream_task_ids == {before}, "nothing moves before the step before it"
+        for before, after in pairwise(CHAIN):
+            assert dag.get_task(after).upstream_task_ids == {before}, (
+                "nothing moves before the step before it"
+            )
 
 
 def test_a_bad_entry_costs_only_itself_and_is_shown_as_one_import_error(
@@ -88,7 +91,6 @@ def test_the_form_refuses_what_is_no_choice(
     params = dag_bag(entries("mg25682-2")).dags["beamtime_diamond_mg25682-2"].params
     with pytest.raises(ParamValidationError):
         params.update(wrong)
-        params.validate()
 
 
 def test_all_tasks_load_rds_ssh_through_its_pool_and_fail_at_once_where_a_person_must_act(

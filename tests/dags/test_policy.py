@@ -18,7 +18,9 @@ AFTER = datetime(2026, 12, 14, 0, 0, tzinfo=UTC)
 
 
 def runs(mode: Mode, *, scheduled: bool, now: datetime) -> list[str]:
-    return [t for t in CHAIN if skip_reason(t, mode=mode, scheduled=scheduled, now=now, tape_day=TAPE) is None]
+    return [
+        t for t in CHAIN if skip_reason(t, mode=mode, scheduled=scheduled, now=now, tape_day=TAPE) is None
+    ]
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import pendulum
 from airflow.sdk import DAG, chain
@@ -15,10 +14,17 @@ from beamferry.airflow.state import asset
 from beamferry.registry import Registry, load, registry_path
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from beamferry.beamtime import Beamtime, Site
 
 # Constant, so that parsing again makes no new version of the DAG; nothing is ever caught up from it.
 START = pendulum.datetime(2021, 1, 1, tz="UTC")
+
+
+class _Known(TypedDict):
+    beamtime: Beamtime
+    site: Site
 
 
 @cache
@@ -68,7 +74,7 @@ def beamtime_dag(beamtime: Beamtime, site: Site) -> DAG:
             "inlets": [home],
         },
     ) as dag:
-        known = {"beamtime": beamtime, "site": site}
+        known: _Known = {"beamtime": beamtime, "site": site}
         chain(
             operators.VerifyAccess(task_id="verify_access", **known),
             operators.DryRun(task_id="dry_run", **known),

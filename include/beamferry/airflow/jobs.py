@@ -118,7 +118,7 @@ class RemoteJobOperator(BeamtimeTask, SSHRemoteJobOperator):
             method_name="execute_complete",
         )
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> JsonValue:
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Read the result from its own file on RDS-SSH and say what it means."""
         with self.telling(context), self.rds() as session:
             status = parse_status(session.checked(self.job.verb("status"), timeout=VERB_TIMEOUT))
