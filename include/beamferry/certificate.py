@@ -11,7 +11,7 @@ from pydantic import AwareDatetime
 
 from beamferry.beamtime import Frozen, Level
 from beamferry.plan import duration, human
-from beamferry.verification import Outcome, Verdict, words
+from beamferry.verification import Outcome, Verdict, safe, words
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -120,17 +120,18 @@ def to_text(certificate: Certificate) -> str:
     verdict = certificate.verdict
     rows = [
         ("Beamtime", f"{certificate.beamtime}, {certificate.instrument} at {certificate.facility.title()}"),
-        ("From", certificate.source),
-        ("To", certificate.destination),
+        ("From", _whole(certificate.source)),
+        ("To", _whole(certificate.destination)),
         ("Files", f"{verdict.source.files:,}"),
         ("Size", f"{human(verdict.source.bytes)} ({verdict.source.bytes:,} bytes)"),
         ("Folders", f"{verdict.source.folders:,}"),
         ("Links", f"{verdict.source.links:,}"),
-        ("Left behind", ", ".join(certificate.excluded) or "nothing"),
+        ("Left behind", ", ".join(map(_whole, certificate.excluded)) or "nothing"),
         ("Level", f"{verdict.level}: {words(verdict.level, verdict.sampled_files)}"),
         ("Compared", _when(verdict.checked_at, certificate.time_zone)),
         ("This run", _moved(certificate.moved)),
-        ("Run", certificate.run),
+        ("Run", safe(certificate.run)),
+        ("Tools", ", ".join(f"{name} {safe(version)}" for name, version in sorted(certificate.tools.items()))),
     ]
     lines = [
         _HEADINGS[certificate.outcome],
@@ -144,15 +145,21 @@ def to_text(certificate: Certificate) -> str:
         "To check it yourself",
         *_checks(certificate),
         "",
-        "Tools: " + ", ".join(f"{name} {version}" for name, version in sorted(certificate.tools.items())),
         f"Written by Beamferry on {_when(certificate.issued_at, certificate.time_zone)}",
     ]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
+# A path is never broken, not even at its spaces: it is there to be copied.
+_UNBROKEN = "\N{NO-BREAK SPACE}"
+
+
+def _whole(path: str) -> str:
+    return path.replace(" ", _UNBROKEN)
+
+
 def _row(name: str, value: str) -> list[str]:
-    # A path is never broken: it is there to be copied.
-    return textwrap.wrap(
+    lines = textwrap.wrap(
         value,
         _WIDTH,
         initial_indent=f"{name + ':':<13}",
@@ -160,6 +167,7 @@ def _row(name: str, value: str) -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return [line.replace(_UNBROKEN, " ") for line in lines]
 
 
 def _when(moment: datetime, zone: str) -> str:
@@ -185,12 +193,16 @@ def _differences(verdict: Verdict) -> list[str]:
 
 def _checks(certificate: Certificate) -> list[str]:
     """Return commands for RDS-SSH that come to the same answer without us."""
-    judge = ("rsync", "-rlnci", *(f"--exclude=/{path}" for path in certificate.excluded))
-    folders = (f"{certificate.source}/", f"{certificate.destination}/")
+    judge = (
+        # -s brings a path with spaces to the facility in one piece, whatever rsync is there.
+        ("rsync", "-rlnci", "-s"),
+        *((f"--exclude=/{path}",) for path in certificate.excluded),
+        ("--", f"{certificate.source}/"),
+        (f"{certificate.destination}/",),
+    )
     lines = [
         "  content of all files, on RDS-SSH; it prints what differs, so nothing is good:",
-        f"    {shlex.join(judge)} \\",
-        *(f"      {shlex.quote(folder)}{end}" for folder, end in zip(folders, (" \\", ""), strict=True)),
+        *" \\\n      ".join(("    " + shlex.join(judge[0]), *map(shlex.join, judge[1:]))).split("\n"),
     ]
     if certificate.manifest:
         manifest = f"{certificate_folder(certificate.destination)}/{certificate.manifest}"

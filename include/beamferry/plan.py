@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, time
 from typing import TYPE_CHECKING, Literal
 from zoneinfo import ZoneInfo
 
@@ -101,7 +101,9 @@ def make_plan(
         )
     if previous is not None and not accept_smaller_source and previous.exclude == beamtime.exclude:
         _refuse_smaller(totals, previous, beamtime)
-    if bytes_free is not None and totals.transferred_bytes + SPARE_BYTES > bytes_free:
+    # A run with nothing to move still compares both ends, however full RDS is.
+    needed = totals.transferred_bytes + SPARE_BYTES if totals.transferred_bytes else 0
+    if bytes_free is not None and needed > bytes_free:
         raise PermanentError(
             "rds-bytes",
             f"RDS has not enough room: {human(totals.transferred_bytes)} are to come "
@@ -127,10 +129,11 @@ def make_plan(
         streams=streams,
         bytes_free=bytes_free,
         rate=reckoned,
-        rate_measured=rate is not None,
+        rate_measured=bool(rate),
         seconds=seconds,
         deadline=end,
-        in_time=now + timedelta(seconds=seconds) <= end,
+        # In seconds, as a day after the year 9999 cannot be reckoned with.
+        in_time=seconds <= (end - now).total_seconds(),
         exclude=beamtime.exclude,
         made_at=now,
     )
@@ -150,10 +153,13 @@ def _refuse_smaller(totals: Totals, previous: TransferPlan, beamtime: Beamtime) 
 
 def human(size: int) -> str:
     """Return a number of bytes as people say it, in powers of ten, e.g. ``87.0 GB``."""
-    value = float(size)
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if value < 1000:  # noqa: PLR2004
-            return f"{size:,} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
+    if size < 1000:  # noqa: PLR2004
+        return "1 byte" if size == 1 else f"{size} bytes"
+    value = size / 1000
+    for unit in ("kB", "MB", "GB", "TB"):
+        # What would be rounded to 1000.0 is 1.0 of the next unit.
+        if round(value, 1) < 1000:  # noqa: PLR2004
+            return f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} PB"
 
@@ -165,7 +171,7 @@ def duration(seconds: int) -> str:
     hours, minutes = divmod(seconds // 60, 60)
     days, hours = divmod(hours, 24)
     words = [(days, "d"), (hours, "h"), (minutes, "min")]
-    return " ".join(f"{value} {unit}" for value, unit in words if value) or "0 min"
+    return " ".join(f"{value} {unit}" for value, unit in words if value)
 
 
 def sentence(plan: TransferPlan) -> str:
@@ -192,6 +198,6 @@ def table(plan: TransferPlan, site: Site) -> str:
         ),
         ("Tape", f"from {plan.deadline.astimezone(zone):%A %d %B %Y, %H:%M %Z} on"),
         ("In time", "yes" if plan.in_time else "**no: it would end after the data went to tape**"),
-        ("Stays behind", ", ".join(plan.exclude) or "nothing"),
+        ("Stays behind", ", ".join(f"`{path}`" for path in plan.exclude) or "nothing"),
     )
     return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in rows)

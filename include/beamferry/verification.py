@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
@@ -16,10 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
 
-# How many differences of each kind are kept by name; all are counted.
+# How many differences of each kind are kept by name, and how many bytes of JSON they may take; all are counted.
+# The verdict goes by way of a file on RDS-SSH, of which 256 KiB are read back.
 KEPT = 200
+KEPT_BYTES = 24 * 1024
 # The asset state takes a few kilobytes; the certificate beside the data names more.
 KEPT_IN_STATE = 3
+PATH_BYTES_IN_STATE = 400
 # Clocks of the two ends may differ this much before a change made during the transfer is taken for an old one.
 CLOCK_SKEW_SECONDS = 120
 
@@ -39,14 +43,16 @@ class Difference(StrEnum):
     TYPE = "of another type at RDS"
     SIZE = "of another size at RDS"
     TARGET = "a link to somewhere else at RDS"
-    TIME = "changed at the source since it was copied"
+    TIME = "of another time at RDS"
     CONTENT = "of the same size but other content at RDS"
     CHANGING = "changed at the source while the transfer ran"
+    SPECIAL = "neither file, folder nor link, so it is not fetched"
     EXTRA = "at RDS only"
 
 
-# What is at RDS only was removed from the source, or put there by a person: nothing is lost by it.
-_HARMLESS = {Difference.EXTRA, Difference.CHANGING}
+# What is at RDS only was removed from the source, or put there by a person: nothing is lost by it. Sockets, pipes
+# and devices hold no data, and rsync passes them over.
+_HARMLESS = {Difference.EXTRA, Difference.SPECIAL}
 
 
 class Ends(Frozen):
@@ -99,8 +105,40 @@ class Verdict(Frozen):
 
     def for_state(self) -> Verdict:
         """Return the verdict with few enough differences by name for the asset state."""
-        few = tuple(item.model_copy(update={"path": item.path[:200]}) for item in self.named[:KEPT_IN_STATE])
+        few = tuple(
+            item.model_copy(update={"path": _shortened(item.path, PATH_BYTES_IN_STATE)})
+            for item in self.named[:KEPT_IN_STATE]
+        )
         return self.model_copy(update={"named": few})
+
+
+class _Tally:
+    """Counts all differences and keeps some of each kind by name, however long the names are."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[Difference] = Counter()
+        self._kept: dict[Difference, list[Named]] = {kind: [] for kind in Difference}
+        self._room = dict.fromkeys(Difference, KEPT_BYTES)
+
+    def note(self, kind: Difference, path: str) -> None:
+        self.counts[kind] += 1
+        if len(self._kept[kind]) == KEPT or not self._room[kind]:
+            return
+        named = Named(kind=kind, path=safe(path))
+        size = len(named.model_dump_json().encode()) + 1
+        if size <= self._room[kind]:
+            self._kept[kind].append(named)
+            self._room[kind] -= size
+        else:
+            self._room[kind] = 0
+
+    @property
+    def found(self) -> dict[Difference, int]:
+        return {kind: self.counts[kind] for kind in Difference if self.counts[kind]}
+
+    @property
+    def named(self) -> tuple[Named, ...]:
+        return tuple(item for kind in Difference for item in self._kept[kind])
 
 
 def safe(path: str) -> str:
@@ -110,6 +148,19 @@ def safe(path: str) -> str:
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in shown
     )
+
+
+def _shortened(text: str, limit: int) -> str:
+    """Return as much of a text as takes at most ``limit`` bytes of JSON in ASCII, with a mark where it is cut."""
+    if len(json.dumps(text)) <= limit:
+        return text
+    kept, left = "", limit - len(json.dumps("…"))
+    for character in text:
+        left -= len(json.dumps(character)) - len('""')
+        if left < 0:
+            break
+        kept += character
+    return kept + "…"
 
 
 def compare(
@@ -130,9 +181,9 @@ def compare(
     """Return the verdict on two censuses, reading each difference once and keeping only a few.
 
     Args:
-        only_source: entries of the source's census that the destination's does not hold, sorted by path.
+        only_source: entries of the source's census that the destination's does not hold, sorted by path as ``LC_ALL=C sort`` does.
         only_destination: the other way round.
-        mismatches: paths of files whose content differs.
+        mismatches: paths of files whose content differs, sorted in the same way.
         level: how thoroughly both ends were compared.
         source: what was counted at the source.
         destination: what was counted at RDS.
@@ -143,36 +194,40 @@ def compare(
         modify_window: seconds by which times may differ on the destination's file system.
         checked_at: when the comparison began.
     """
-    counts: Counter[Difference] = Counter()
-    kept: dict[Difference, list[Named]] = {kind: [] for kind in Difference}
-
-    def note(kind: Difference, path: str) -> None:
-        counts[kind] += 1
-        if len(kept[kind]) < KEPT:
-            kept[kind].append(Named(kind=kind, path=safe(path)))
-
+    tally = _Tally()
     since = None if transfer_began is None else int(transfer_began.timestamp()) - CLOCK_SKEW_SECONDS
+    contents = iter(mismatches)
+    content = next(contents, None)
     for here, there in _pairs(only_source, only_destination):
+        path = (here or there).path  # type: ignore[union-attr]
+        while content is not None and _order(content) < _order(path):
+            tally.note(Difference.CONTENT, content)
+            content = next(contents, None)
         kind = _difference(here, there, since, modify_window)
+        if content == path:
+            # One file, one difference: a file that is being written has other content because of that.
+            kind = kind if kind is Difference.CHANGING else Difference.CONTENT
+            content = next(contents, None)
         if kind is not None:
-            note(kind, (here or there).path)  # type: ignore[union-attr]
-    for path in mismatches:
-        note(Difference.CONTENT, path)
+            tally.note(kind, path)
+    while content is not None:
+        tally.note(Difference.CONTENT, content)
+        content = next(contents, None)
 
-    if partial_files or any(count for kind, count in counts.items() if kind not in _HARMLESS):
+    found = tally.found
+    if partial_files or found.keys() - _HARMLESS - {Difference.CHANGING}:
         outcome = Outcome.DIFFERENT
-    elif counts[Difference.CHANGING]:
+    elif Difference.CHANGING in found:
         outcome = Outcome.CHANGING
     else:
         outcome = Outcome.VERIFIED
-    found = {kind: counts[kind] for kind in Difference if counts[kind]}
     return Verdict(
         outcome=outcome,
         level=level,
         source=source,
         destination=destination,
         counts=found,
-        named=tuple(item for kind in Difference for item in kept[kind]),
+        named=tally.named,
         sampled_files=sampled_files,
         sampled_bytes=sampled_bytes,
         partial_files=partial_files,
@@ -188,10 +243,10 @@ def _pairs(
     sources, destinations = iter(only_source), iter(only_destination)
     here, there = next(sources, None), next(destinations, None)
     while here is not None or there is not None:
-        if there is None or (here is not None and _order(here) < _order(there)):
+        if there is None or (here is not None and _order(here.path) < _order(there.path)):
             yield here, None
             here = next(sources, None)
-        elif here is None or _order(there) < _order(here):
+        elif here is None or _order(there.path) < _order(here.path):
             yield None, there
             there = next(destinations, None)
         else:
@@ -199,9 +254,9 @@ def _pairs(
             here, there = next(sources, None), next(destinations, None)
 
 
-def _order(entry: Entry) -> bytes:
+def _order(path: str) -> bytes:
     """Return what a census is sorted by: its records begin with the path and two slashes."""
-    return entry.path.encode("utf-8", "surrogateescape") + b"//"
+    return path.encode("utf-8", "surrogateescape") + b"//"
 
 
 def _difference(
@@ -214,12 +269,13 @@ def _difference(
     if since is not None and here.kind is Kind.FILE and here.modified >= since:
         return Difference.CHANGING
     if there is None:
-        return Difference.MISSING
-    if here.kind is not there.kind:
-        return Difference.TYPE
-    if here.size != there.size:
-        return Difference.SIZE
-    return Difference.TARGET if here.target != there.target else Difference.TIME
+        return Difference.SPECIAL if here.kind is Kind.OTHER else Difference.MISSING
+    checks = (
+        (Difference.TYPE, here.kind is not there.kind),
+        (Difference.SIZE, here.size != there.size),
+        (Difference.TARGET, here.target != there.target),
+    )
+    return next((kind for kind, differs in checks if differs), Difference.TIME)
 
 
 def _alike(here: Entry, there: Entry, modify_window: int) -> bool:
@@ -249,7 +305,7 @@ def _sentence(
     total = f"{source.files:,} files ({human(source.bytes)})"
     if outcome is Outcome.VERIFIED:
         return f"All {total} are at RDS: {words(level, sampled_files)}."
-    listed = "; ".join(f"{count:,} {kind}" for kind, count in counts.items() if kind is not Difference.EXTRA)
+    listed = "; ".join(f"{count:,} {kind}" for kind, count in counts.items() if kind not in _HARMLESS)
     if partial_files:
         listed = "; ".join(filter(None, (listed, f"{partial_files:,} unfinished at RDS")))
     if outcome is Outcome.CHANGING:

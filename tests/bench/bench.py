@@ -2,8 +2,8 @@
 
     python tests/bench/bench.py [CASE ...] [--runs 3] [--quick]
 
-RDS-SSH is this machine, the facility an sshd on loopback, and wanproxy.c the link between them. Each run times
-the page's command and ours in turn; ours is all from the start of the dry run to the end of the finishing pass.
+RDS-SSH is this machine, the facility an sshd on loopback, wanproxy.c the link between them. Each run times
+the page's command and ours in turn; ours is all from the start of the dry run to the end of its last pass.
 Contents are compared after every run. Exit 1 when they differ or a median misses its bar.
 """
 
@@ -61,7 +61,7 @@ class Case:
 
 
 def frames(folder: Path, count: int) -> None:
-    """Make frames of 100 kB, half of them compressible by half: the page's visit shrank by 1.32 on the wire."""
+    """Make frames of 100 kB, half of them compressible by half, as the page saw 1.32 to one."""
     chance = random.Random(1)
     for number in range(count):
         scan = folder / "raw" / f"scan_{number // 1000:03}"

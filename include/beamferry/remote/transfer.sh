@@ -160,8 +160,8 @@ cut_list() {
   ((threshold <= ALWAYS_RANGES)) || threshold=$ALWAYS_RANGES
   ((threshold >= range_threshold)) || threshold=$range_threshold
   ((range_threshold > 0 && streams > 1)) || threshold=0
-  awk -v folder="$work/plan" -v streams="$streams" -v total="$bytes_total" -v threshold="$threshold" \
-    -f "$here/shards.awk" "$work/todo" >"$work/plan/counts" 2>>"$errors" || finish $?
+  awk -v folder="$work/plan" -v streams="$streams" -v bytes="$bytes_total" -v files="$files_total" \
+    -v threshold="$threshold" -f "$here/shards.awk" "$work/todo" >"$work/plan/counts" 2>>"$errors" || finish $?
   read -r shards large <"$work/plan/counts"
 
   : >"$work/plan/queue"

@@ -82,7 +82,12 @@ census_script "$far_folder" >"$scratch/source.sh"
 census_script "$destination" "$out/partials" >"$scratch/destination.sh"
 "${far[@]}" sh -s <"$scratch/source.sh" >"$scratch/source.raw" 2>"$scratch/source.errors" &
 far_pid=$!
-sh -s <"$scratch/destination.sh" >"$scratch/destination.raw" 2>"$scratch/destination.errors" &
+if [[ -d $destination ]]; then
+  sh -s <"$scratch/destination.sh" >"$scratch/destination.raw" 2>"$scratch/destination.errors" &
+else
+  # Nothing was ever fetched: an empty census says so file by file.
+  : >"$scratch/destination.errors" >"$out/partials" >"$scratch/destination.raw" &
+fi
 near_pid=$!
 far_code=0 near_code=0
 wait "$near_pid" || near_code=$?

@@ -86,6 +86,8 @@ touch -- 'a "quoted" name' $'new\nline' 'caf'$'\xc3\xa9' $'latin\xe9' '-dash' 'b
 chmod 000 -- *
 cd /
 mkdir "$source/closed" && chmod 700 "$source/closed"
+# A folder that can be listed, but not entered.
+mkdir "$source/listed" && touch "$source/listed/inside" && chmod 744 "$source/listed"
 complaint files_unreadable "$from" "$to"
 fresh
 for number in {1..45}; do touch "$source/raw/frame_$number.tif" && chmod 0 "$source/raw/frame_$number.tif"; done

@@ -1,0 +1,110 @@
+"""A beamtime's runs in a real Airflow, for the tests that need the whole chain."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from beamferry.certificate import certificate_folder
+from beamferry.demo import ASSET, DAG_ID
+from beamferry.registry import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from beamferry.beamtime import Beamtime
+    from beamferry.lab import Lab
+    from beamferry.stack import Stack
+
+# What the tests wait for at the most; nothing is asserted about how long anything takes.
+PATIENCE = 240.0
+
+# Airflow notices what was killed within seconds rather than minutes.
+WATCHFUL = {
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+    "AIRFLOW__BEAMFERRY__POLL_SECONDS": "1",
+    "AIRFLOW__BEAMFERRY__RETRY_DELAY_SECONDS": "2",
+}
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The lab, an Airflow that runs its beamtime, and what a test asks of the two."""
+
+    lab: Lab
+    stack: Stack
+
+    @property
+    def beamtime(self) -> Beamtime:
+        return load(self.lab.registry).beamtimes[0]
+
+    @property
+    def destination(self) -> Path:
+        registry = load(self.lab.registry)
+        assert registry.site is not None
+        return self.lab.on_rds(self.beamtime.destination_path(registry.site))
+
+    @property
+    def job_folder(self) -> Path:
+        return self.lab.rds_home / ".beamferry" / "jobs" / self.beamtime.key
+
+    def begin(self, **choices: Any) -> str:
+        """Start a run with these choices in its form and return its id."""
+        answer = self.stack.api("POST", f"/dags/{DAG_ID}/dagRuns", {"logical_date": None, "conf": choices})
+        return str(answer["dag_run_id"])
+
+    def run(self, **choices: Any) -> str:
+        """Start a run, wait for its end, and return its id."""
+        run = self.begin(**choices)
+        self.end_of(run)
+        return run
+
+    def end_of(self, run: str) -> str:
+        """Wait for a run's end and return its state."""
+        return self.wait(
+            lambda: state if (state := self.state(run)) in {"success", "failed"} else None,
+            lambda: f"run ended; tasks are {self.tasks(run)}",
+        )
+
+    def state(self, run: str) -> str:
+        return str(self.stack.api("GET", f"/dags/{DAG_ID}/dagRuns/{run}")["state"])
+
+    def tasks(self, run: str) -> dict[str, str]:
+        found = self.stack.api("GET", f"/dags/{DAG_ID}/dagRuns/{run}/taskInstances")["task_instances"]
+        return {task["task_id"]: task["state"] for task in found}
+
+    def known(self) -> dict[str, Any]:
+        """What Airflow knows of the beamtime."""
+        for asset in self.stack.api("GET", f"/assets?name_pattern={ASSET}")["assets"]:
+            stored = self.stack.api("GET", f"/assets/{asset['id']}/state-store")["asset_state_store"]
+            return {entry["key"]: entry["value"] for entry in stored}
+        return {}
+
+    def certificate(self) -> dict[str, Any]:
+        folder = certificate_folder(str(self.destination))
+        with open(f"{folder}/certificate.json", encoding="utf-8") as file:  # noqa: PTH123
+            return dict(json.load(file))
+
+    def wait(self, look: Callable[[], Any], what: Callable[[], str] | str) -> Any:
+        """Look until something is there."""
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            found = look()
+            if found:
+                return found
+            time.sleep(0.25)
+        raise AssertionError(f"waited {PATIENCE:.0f} s in vain: {what if isinstance(what, str) else what()}")
+
+    def judge(self, *options: str) -> list[str]:
+        """What rsync itself still sees to do, run on RDS-SSH; without the folder that stays behind."""
+        source = f"{self.lab.account}@ssh.diamond.ac.uk:{self.lab.source}/"
+        target = str(self.beamtime.destination_path(load(self.lab.registry).site))  # type: ignore[arg-type]
+        done = self.lab.run_on_rds(("rsync", "-rlnci", *options, source, f"{target}/"))
+        assert done.returncode in {0, 23}, done.stderr
+        return done.stdout.decode("utf-8", "replace").splitlines()
