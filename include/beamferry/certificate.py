@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import shlex
 import textwrap
+from datetime import UTC
+from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import AwareDatetime
 
 from beamferry.beamtime import Frozen, Level
-from beamferry.plan import duration, human
-from beamferry.verification import Outcome, Verdict, safe, words
+from beamferry.census import SAMPLE_BYTES
+from beamferry.plan import count, duration, human
+from beamferry.verification import Outcome, Verdict, chance_to_find, safe, words
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     from beamferry.beamtime import Beamtime, Site
@@ -23,9 +27,14 @@ TEXT_NAME = "certificate.txt"
 MANIFEST_NAME = "manifest.sha256"
 _WIDTH = 80
 _SHOWN = 50
+_COLUMN = 13
+_UNBROKEN = "\N{NO-BREAK SPACE}"
+# What the samples are worth is told for this share of damaged files.
+_ONE_IN = 100
+_NEARLY_SURE = 0.99
 _HEADINGS = {
-    Outcome.VERIFIED: "VERIFIED: this beamtime is at RDS",
-    Outcome.CHANGING: "NOT VERIFIED: the source is still changing",
+    Outcome.VERIFIED: "VERIFIED at level '{level}': this beamtime is at RDS",
+    Outcome.CHANGING: "STILL CHANGING: not verified yet, as the source changed meanwhile",
     Outcome.DIFFERENT: "NOT VERIFIED: the copy differs from the source",
 }
 
@@ -102,9 +111,10 @@ def certify(
         excluded=beamtime.exclude,
         moved=moved,
         verdict=verdict,
-        tools=tools,
+        # Versions are what hosts print: nothing of it may act on a terminal.
+        tools={name: safe(version) for name, version in sorted(tools.items())},
         manifest=MANIFEST_NAME if manifest else None,
-        run=run,
+        run=safe(run),
         issued_at=issued_at,
         time_zone=site.time_zone,
     )
@@ -116,54 +126,55 @@ def to_json(certificate: Certificate) -> str:
 
 
 def to_text(certificate: Certificate) -> str:
-    """Return ``certificate.txt``: 80 columns, the answer in its first line."""
-    verdict = certificate.verdict
+    """Return ``certificate.txt``: the answer in its first line; only what is to be copied exceeds 80 columns."""
+    verdict, zone = certificate.verdict, certificate.time_zone
+    heading = _HEADINGS[certificate.outcome].format(level=verdict.level)
     rows = [
         ("Beamtime", f"{certificate.beamtime}, {certificate.instrument} at {certificate.facility.title()}"),
         ("From", _whole(certificate.source)),
         ("To", _whole(certificate.destination)),
-        ("Files", f"{verdict.source.files:,}"),
+        ("Files", count(verdict.source.files, "file")),
         ("Size", f"{human(verdict.source.bytes)} ({verdict.source.bytes:,} bytes)"),
-        ("Folders", f"{verdict.source.folders:,}"),
-        ("Links", f"{verdict.source.links:,}"),
+        ("Besides", f"{count(verdict.source.folders, 'folder')}, {count(verdict.source.links, 'link')}"),
         ("Left behind", ", ".join(map(_whole, certificate.excluded)) or "nothing"),
         ("Level", f"{verdict.level}: {words(verdict.level, verdict.sampled_files)}"),
-        ("Compared", _when(verdict.checked_at, certificate.time_zone)),
+        *(("Samples", text) for text in _samples(verdict)),
+        ("Compared", _when(verdict.checked_at, zone)),
         ("This run", _moved(certificate.moved)),
-        ("Run", safe(certificate.run)),
-        ("Tools", ", ".join(f"{name} {safe(version)}" for name, version in sorted(certificate.tools.items()))),
+        ("Run", certificate.run),
     ]
     lines = [
-        _HEADINGS[certificate.outcome],
-        "=" * len(_HEADINGS[certificate.outcome]),
+        heading,
+        "=" * len(heading),
         "",
-        *textwrap.wrap(verdict.sentence, _WIDTH, break_long_words=False, break_on_hyphens=False),
+        *_wrapped(verdict.sentence),
         "",
-        *(line for name, value in rows for line in _row(name, value)),
+        *(line for name, value in rows for line in _wrapped(value, f"{name + ':':<{_COLUMN}}")),
         *_differences(verdict),
         "",
-        "To check it yourself",
+        "To check it yourself, on RDS-SSH",
         *_checks(certificate),
         "",
-        f"Written by Beamferry on {_when(certificate.issued_at, certificate.time_zone)}",
+        *_wrapped(
+            ", ".join(f"{name}: {version}" for name, version in certificate.tools.items()) or "not known",
+            f"{'Tools:':<{_COLUMN}}",
+        ),
+        *_wrapped(f"by Beamferry, {_when(certificate.issued_at, zone)}", f"{'Written:':<{_COLUMN}}"),
     ]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-# A path is never broken, not even at its spaces: it is there to be copied.
-_UNBROKEN = "\N{NO-BREAK SPACE}"
-
-
 def _whole(path: str) -> str:
+    """Keep a path from being broken at its blanks: it is there to be copied. No path holds the stand-in."""
     return path.replace(" ", _UNBROKEN)
 
 
-def _row(name: str, value: str) -> list[str]:
+def _wrapped(text: str, first: str = "") -> list[str]:
     lines = textwrap.wrap(
-        value,
+        text,
         _WIDTH,
-        initial_indent=f"{name + ':':<13}",
-        subsequent_indent=" " * 13,
+        initial_indent=first,
+        subsequent_indent=" " * len(first),
         break_long_words=False,
         break_on_hyphens=False,
     )
@@ -172,45 +183,73 @@ def _row(name: str, value: str) -> list[str]:
 
 def _when(moment: datetime, zone: str) -> str:
     local = moment.astimezone(ZoneInfo(zone))
-    return f"{moment.astimezone(ZoneInfo('UTC')):%Y-%m-%d %H:%M} UTC ({local:%d %B %Y, %H:%M %Z})"
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC ({local:%d %B %Y, %H:%M %Z})"
 
 
 def _moved(moved: Moved | None) -> str:
     if moved is None:
-        return "compared both ends, moved nothing"
+        return "compared both ends and moved nothing"
     if moved.files == 0:
         return "found nothing to move"
-    return f"moved {moved.bytes:,} bytes in {moved.files:,} files in {duration(moved.seconds)}"
-
-
-def _differences(verdict: Verdict) -> list[str]:
-    if not verdict.named:
-        return []
-    shown = [f"  {item.path}: {item.kind}" for item in verdict.named[:_SHOWN]]
-    left = sum(verdict.counts.values()) - len(shown)
-    return ["", "Differences", *shown, *([f"  and {left:,} more"] if left else [])]
-
-
-def _checks(certificate: Certificate) -> list[str]:
-    """Return commands for RDS-SSH that come to the same answer without us."""
-    judge = (
-        # -s brings a path with spaces to the facility in one piece, whatever rsync is there.
-        ("rsync", "-rlnci", "-s"),
-        *((f"--exclude=/{path}",) for path in certificate.excluded),
-        ("--", f"{certificate.source}/"),
-        (f"{certificate.destination}/",),
+    rate = f", {human(moved.bytes // moved.seconds)}/s" if moved.seconds else ""
+    return (
+        f"moved {human(moved.bytes)} ({moved.bytes:,} bytes) in {count(moved.files, 'file')} within "
+        f"{duration(moved.seconds)}{rate}"
     )
-    lines = [
-        "  content of all files, on RDS-SSH; it prints what differs, so nothing is good:",
-        *" \\\n      ".join(("    " + shlex.join(judge[0]), *map(shlex.join, judge[1:]))).split("\n"),
-    ]
+
+
+def _samples(verdict: Verdict) -> Iterator[str]:
+    """Say what the samples are worth, for those who would take them for more."""
+    files, sampled = verdict.source.files, verdict.sampled_files
+    if verdict.level is not Level.SAMPLED or sampled == 0:
+        return
+    chosen = (
+        f"{human(verdict.sampled_bytes)} in {sampled:,} of {count(files, 'file')}, chosen at random as long as "
+        f"they fit into {human(SAMPLE_BYTES)}"
+    )
+    if files >= _ONE_IN and sampled <= files:
+        chance = chance_to_find(files, files // _ONE_IN, sampled)
+        # 100 % is for level full.
+        shown = f"{chance:.0%}" if chance < _NEARLY_SURE else f"more than {_NEARLY_SURE:.0%}"
+        chosen += f"; were 1 file in {_ONE_IN} damaged, they would show it with a probability of {shown}"
+    yield chosen
+
+
+def _differences(verdict: Verdict) -> Iterator[str]:
+    """Name the first differences of each kind and count the rest."""
+    for kind, group in groupby(verdict.few(_SHOWN), key=lambda item: item.kind):
+        shown = [f"  {item.path}" for item in group]
+        left = verdict.counts[kind] - len(shown)
+        yield ""
+        yield from _wrapped(f"{verdict.counts[kind]:,} {kind.words}:")
+        yield from shown
+        if left:
+            yield f"  and {left:,} more"
+
+
+def _checks(certificate: Certificate) -> Iterator[str]:
+    """Give commands that come to the same answer without Beamferry."""
+    yield "  the content of all files; it prints what differs, so nothing is good:"
+    # -s brings a path with blanks to the facility in one piece, whatever rsync is there.
+    yield from _command(
+        (
+            ("rsync", "-s", "-rlnci"),
+            *((f"--exclude=/{path}",) for path in certificate.excluded),
+            ("--", f"{certificate.source}/"),
+            (f"{certificate.destination}/",),
+        )
+    )
     if certificate.manifest:
         manifest = f"{certificate_folder(certificate.destination)}/{certificate.manifest}"
-        lines += [
-            "  the copy against its own manifest, years from now:",
-            f"    cd {shlex.quote(certificate.destination)} && sha256sum -c --quiet \\",
-            f"      {shlex.quote(manifest)}",
-        ]
+        yield "  the copy against its own manifest, years from now; again nothing is good:"
+        yield f"    cd {shlex.quote(certificate.destination)} &&"
+        yield from _command((("sha256sum", "-c", "--quiet"), (manifest,)))
     if certificate.verdict.level is not Level.FULL:
-        lines.append("  or start a run in mode 'verify only' with verification 'full'.")
-    return lines
+        yield "  or start a run in mode 'verify only' with verification 'full'."
+
+
+def _command(parts: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """Lay a command out in lines that can be pasted."""
+    yield " \\\n".join(
+        f"{'    ' if at == 0 else '      '}{shlex.join(part)}" for at, part in enumerate(parts)
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, time
+from hashlib import sha256
+from itertools import accumulate
 from typing import TYPE_CHECKING, Literal
 from zoneinfo import ZoneInfo
 
@@ -15,11 +17,15 @@ if TYPE_CHECKING:
     from beamferry.beamtime import Beamtime, Site
     from beamferry.rsync_output import Totals
 
-# RDS is shared: filling it to the last byte stops everybody's work.
+# RDS is shared: filling it to the last byte or inode stops everybody's work.
 SPARE_BYTES = 1024**3
+SPARE_INODES = 1000
 # What the group's own page measured for one stream: 11,708,036 B/s over the wire. Only used until a rate of ours
 # is known, and only to say when the transfer may end.
 ASSUMED_RATE = 11_700_000
+_MIB = 1024**2
+# Characters of excludes that a plan shows: it has to fit into the asset state and an XCom, 4 kB.
+_EXCLUDE_SHOWN = 1000
 
 
 class TransferPlan(Frozen):
@@ -27,7 +33,7 @@ class TransferPlan(Frozen):
 
     Args:
         files: regular files of the source, excludes left out.
-        bytes: their size.
+        bytes: rsync's "Total file size"; it counts the text of links too, so it is no census's sum.
         todo_files: files to fetch.
         todo_bytes: their size.
         streams: connections at the same time.
@@ -35,9 +41,11 @@ class TransferPlan(Frozen):
         rate: bytes per second that the estimate reckons with.
         rate_measured: whether that rate was measured in an earlier transfer of this beamtime.
         seconds: how long the transfer will take at that rate.
-        deadline: last moment before the tape day begins at the site.
-        in_time: whether it would end before the deadline if it began now.
-        exclude: what stays behind.
+        deadline: the moment at which the tape day begins at the site.
+        in_time: whether it would end by then if it began now; having nothing to move is always in time.
+        exclude: what stays behind, or the first of it.
+        exclude_count: how many paths stay behind.
+        scope: digest of source and excludes; only plans of one scope say whether a source became smaller.
         made_at: when the dry run was read.
     """
 
@@ -54,6 +62,8 @@ class TransferPlan(Frozen):
     deadline: AwareDatetime
     in_time: bool
     exclude: tuple[str, ...]
+    exclude_count: int
+    scope: str
     made_at: AwareDatetime
 
 
@@ -75,6 +85,7 @@ def make_plan(
     rate: int | None,
     streams: int,
     accept_smaller_source: bool,
+    bandwidth_limit: int | None = None,
 ) -> TransferPlan:
     """Return what a run is to do.
 
@@ -89,37 +100,23 @@ def make_plan(
         rate: bytes per second measured before, if there was a transfer.
         streams: connections at the same time.
         accept_smaller_source: go on although the source became smaller.
+        bandwidth_limit: MiB/s of all streams together, None for no limit.
 
     Raises:
         PermanentError: the source is empty or became smaller, or RDS has not enough bytes or inodes.
     """
     if totals.regular_files == 0:
-        raise PermanentError(
-            "source-empty",
-            f"{beamtime.source_path} holds no file that is to be fetched",
-            "check the entry's source and exclude, or ask the facility whether the data went to tape already",
-        )
-    if previous is not None and not accept_smaller_source and previous.exclude == beamtime.exclude:
+        raise source_empty(beamtime.source_path)
+    scope = _scope(beamtime)
+    if previous is not None and not accept_smaller_source and previous.scope == scope:
         _refuse_smaller(totals, previous, beamtime)
-    # A run with nothing to move still compares both ends, however full RDS is.
-    needed = totals.transferred_bytes + SPARE_BYTES if totals.transferred_bytes else 0
-    if bytes_free is not None and needed > bytes_free:
-        raise PermanentError(
-            "rds-bytes",
-            f"RDS has not enough room: {human(totals.transferred_bytes)} are to come "
-            f"({totals.transferred_bytes:,} bytes), {human(bytes_free)} are free ({bytes_free:,} bytes), "
-            f"and {human(SPARE_BYTES)} must stay free",
-            f"make room below {site.destination_root} or ask Research IT for more, then start the run again",
-        )
-    if inodes_free is not None and totals.transferred_files > inodes_free:
-        raise PermanentError(
-            "rds-inodes",
-            f"RDS has not enough inodes: {totals.transferred_files:,} files are to come, "
-            f"{inodes_free:,} more can be made",
-            "delete small files that nobody needs there or ask Research IT for more inodes, then start the run again",
-        )
+    # Nothing to move needs no room: a full RDS must not keep a whole copy from being verified.
+    if totals.transferred_files > 0:
+        _refuse_without_room(totals, site, bytes_free, inodes_free)
     reckoned = rate or ASSUMED_RATE * streams
-    seconds = totals.transferred_bytes // reckoned
+    if bandwidth_limit is not None:
+        reckoned = min(reckoned, bandwidth_limit * _MIB)
+    seconds = -(-totals.transferred_bytes // reckoned)
     end = deadline(beamtime, site)
     return TransferPlan(
         files=totals.regular_files,
@@ -132,11 +129,32 @@ def make_plan(
         rate_measured=bool(rate),
         seconds=seconds,
         deadline=end,
-        # In seconds, as a day after the year 9999 cannot be reckoned with.
-        in_time=seconds <= (end - now).total_seconds(),
-        exclude=beamtime.exclude,
+        in_time=totals.transferred_files == 0 or seconds <= (end - now).total_seconds(),
+        exclude=_shown(beamtime.exclude),
+        exclude_count=len(beamtime.exclude),
+        scope=scope,
         made_at=now,
     )
+
+
+def source_empty(source: str) -> PermanentError:
+    """Return the error of a source without files: nothing can be said of its copy, least of all that it is whole."""
+    return PermanentError(
+        "source-empty",
+        f"{source} holds no file that is to be fetched",
+        "check the entry's source and exclude, or ask the facility whether the data went to tape already",
+    )
+
+
+def _scope(beamtime: Beamtime) -> str:
+    # No path holds a newline.
+    return sha256("\n".join((beamtime.source_path, *sorted(beamtime.exclude))).encode()).hexdigest()[:16]
+
+
+def _shown(exclude: tuple[str, ...]) -> tuple[str, ...]:
+    # 10 for what JSON puts around each.
+    used = accumulate(len(path) + 10 for path in exclude)
+    return tuple(path for path, total in zip(exclude, used, strict=True) if total <= _EXCLUDE_SHOWN)
 
 
 def _refuse_smaller(totals: Totals, previous: TransferPlan, beamtime: Beamtime) -> None:
@@ -151,53 +169,87 @@ def _refuse_smaller(totals: Totals, previous: TransferPlan, beamtime: Beamtime) 
     )
 
 
+def _refuse_without_room(totals: Totals, site: Site, bytes_free: int | None, inodes_free: int | None) -> None:
+    if bytes_free is not None and totals.transferred_bytes + SPARE_BYTES > bytes_free:
+        raise PermanentError(
+            "rds-bytes",
+            f"RDS has not enough bytes free: {human(totals.transferred_bytes)} are to come "
+            f"({totals.transferred_bytes:,} bytes), {human(bytes_free)} are free ({bytes_free:,} bytes), "
+            f"and {human(SPARE_BYTES)} must stay free",
+            f"make room below {site.destination_root} or ask Research IT for more, then start the run again",
+        )
+    if inodes_free is not None and totals.transferred_files + SPARE_INODES > inodes_free:
+        raise PermanentError(
+            "rds-inodes",
+            f"RDS has not enough inodes free: {count(totals.transferred_files, 'file')} are to come, "
+            f"{inodes_free:,} inodes are free, and {SPARE_INODES:,} must stay free",
+            "delete small files that nobody needs there or ask Research IT for more inodes, then start the run again",
+        )
+
+
 def human(size: int) -> str:
     """Return a number of bytes as people say it, in powers of ten, e.g. ``87.0 GB``."""
     if size < 1000:  # noqa: PLR2004
-        return "1 byte" if size == 1 else f"{size} bytes"
-    value = size / 1000
+        return count(size, "byte")
+    value = float(size)
     for unit in ("kB", "MB", "GB", "TB"):
-        # What would be rounded to 1000.0 is 1.0 of the next unit.
+        value /= 1000
+        # 999,950 bytes are 1.0 MB: what is shown must stay below 1,000.
         if round(value, 1) < 1000:  # noqa: PLR2004
             return f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} PB"
+    return f"{value / 1000:,.1f} PB"
+
+
+def count(number: int, noun: str) -> str:
+    """Return how many of something, e.g. ``1 file`` or ``20,412 files``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def duration(seconds: int) -> str:
-    """Return a time as people say it, e.g. ``1 h 34 min``."""
-    if seconds < 60:  # noqa: PLR2004
-        return f"{seconds} s"
-    hours, minutes = divmod(seconds // 60, 60)
-    days, hours = divmod(hours, 24)
-    words = [(days, "d"), (hours, "h"), (minutes, "min")]
-    return " ".join(f"{value} {unit}" for value, unit in words if value)
+    """Return a time as people say it, in its two largest units, e.g. ``1 h 34 min``."""
+    parts = []
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
+        number, seconds = divmod(seconds, length)
+        parts.append((number, unit))
+    first = next((at for at, (number, _) in enumerate(parts) if number), len(parts) - 1)
+    largest = parts[first : first + 2]
+    # Seconds matter only where there is nothing larger.
+    return " ".join(
+        f"{number} {unit}" for at, (number, unit) in enumerate(largest) if at == 0 or (number and unit != "s")
+    )
 
 
 def sentence(plan: TransferPlan) -> str:
     """Return the plan as one line."""
+    whole = f"{human(plan.bytes)} in {count(plan.files, 'file')}"
     if plan.todo_files == 0:
-        return f"Nothing to move: all {plan.files:,} files ({human(plan.bytes)}) are at RDS by size and time."
+        return f"Nothing to move: all of {whole} is at RDS by size and time."
+    late = (
+        ""
+        if plan.in_time
+        else f" This would end after {plan.deadline.astimezone(UTC):%Y-%m-%d %H:%M} UTC, when tape begins."
+    )
     return (
-        f"To move: {plan.todo_bytes:,} bytes ({human(plan.todo_bytes)}) in {plan.todo_files:,} files, of "
-        f"{human(plan.bytes)} in {plan.files:,} files; about {duration(plan.seconds)}."
+        f"To move: {plan.todo_bytes:,} bytes ({human(plan.todo_bytes)}) in {count(plan.todo_files, 'file')}, of "
+        f"{whole}; about {duration(plan.seconds)}.{late}"
     )
 
 
 def table(plan: TransferPlan, site: Site) -> str:
     """Return the plan as a Markdown table for whoever is asked to approve it."""
-    zone = ZoneInfo(site.time_zone)
-    basis = "measured" if plan.rate_measured else "assumed"
+    begins = plan.deadline.astimezone(ZoneInfo(site.time_zone))
+    basis = "measured" if plan.rate_measured else "assumed, as nothing was measured yet"
+    takes = f"{duration(plan.seconds)} at {human(plan.rate)}/s ({basis}), {count(plan.streams, 'stream')}"
+    todo = f"{human(plan.todo_bytes)} ({plan.todo_bytes:,} bytes) in {count(plan.todo_files, 'file')}"
+    more = plan.exclude_count - len(plan.exclude)
+    behind = [f"`{path}`" for path in plan.exclude] + ([f"and {more:,} more"] if more else [])
     rows = (
-        ("To move", f"{human(plan.todo_bytes)} ({plan.todo_bytes:,} bytes) in {plan.todo_files:,} files"),
-        ("All of the beamtime", f"{human(plan.bytes)} in {plan.files:,} files"),
+        ("To move", todo if plan.todo_files else "nothing"),
+        ("All of the beamtime", f"{human(plan.bytes)} in {count(plan.files, 'file')}"),
         ("Free on RDS", "unknown" if plan.bytes_free is None else human(plan.bytes_free)),
-        (
-            "Takes about",
-            f"{duration(plan.seconds)} at {human(plan.rate)}/s ({basis}), {plan.streams} streams",
-        ),
-        ("Tape", f"from {plan.deadline.astimezone(zone):%A %d %B %Y, %H:%M %Z} on"),
+        ("Takes about", takes if plan.todo_files else "no time"),
+        ("Tape", f"from {begins:%A %d %B %Y, %H:%M %Z} on"),
         ("In time", "yes" if plan.in_time else "**no: it would end after the data went to tape**"),
-        ("Stays behind", ", ".join(f"`{path}`" for path in plan.exclude) or "nothing"),
+        ("Stays behind", ", ".join(behind) or "nothing"),
     )
     return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in rows)

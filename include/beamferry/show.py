@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def commands(beamtime: Beamtime, site: Site) -> Iterator[tuple[str, str]]:
     """Yield a title and a command line for each step, as they run on RDS-SSH in the account's home folder."""
     work = Job(beamtime.key, "transfer").work
-    base = rsync.rsync_command(beamtime, site, flat=False)
+    limit = beamtime.bandwidth_limit
+    base = rsync.rsync_command(beamtime, site, flat=False, limit=None if limit is None else limit * 1024)
     yield "by hand, without Beamferry: what is to do", shlex.join((base[0], "-n", "--stats", *base[1:]))
     yield "by hand, without Beamferry: the transfer on one stream", shlex.join(base)
     steps = (

@@ -5,25 +5,29 @@ from __future__ import annotations
 import json
 from collections import Counter
 from enum import StrEnum
+from itertools import chain, zip_longest
+from math import exp, log1p
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import AwareDatetime
 
 from beamferry.beamtime import Frozen, Level
-from beamferry.census import Entry, Kind
-from beamferry.plan import human
+from beamferry.differences import Difference, Pairs, Rules, damaged, differences
+from beamferry.plan import count, human, source_empty
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from datetime import datetime
 
-# How many differences of each kind are kept by name, and how many bytes of JSON they may take; all are counted.
-# The verdict goes by way of a file on RDS-SSH, of which 256 KiB are read back.
+    from beamferry.census import Entry
+
+# How many differences of each kind are kept by name, and how many bytes their names may take; all are counted.
+# The verdict goes to the certificate through a file on RDS-SSH, of which 256 KiB are read back.
 KEPT = 200
-KEPT_BYTES = 24 * 1024
-# The asset state takes a few kilobytes; the certificate beside the data names more.
-KEPT_IN_STATE = 3
-PATH_BYTES_IN_STATE = 400
+KEPT_BYTES = 20 * 1024
+# The asset state and an XCom take 4 kB; the certificate beside the data names more.
+STATE_BYTES = 3500
+_STATE_PATH = 120
 # Clocks of the two ends may differ this much before a change made during the transfer is taken for an old one.
 CLOCK_SKEW_SECONDS = 120
 
@@ -36,23 +40,8 @@ class Outcome(StrEnum):
     DIFFERENT = "different"
 
 
-class Difference(StrEnum):
-    """How an entry at the source and its copy differ."""
-
-    MISSING = "missing at RDS"
-    TYPE = "of another type at RDS"
-    SIZE = "of another size at RDS"
-    TARGET = "a link to somewhere else at RDS"
-    TIME = "of another time at RDS"
-    CONTENT = "of the same size but other content at RDS"
-    CHANGING = "changed at the source while the transfer ran"
-    SPECIAL = "neither file, folder nor link, so it is not fetched"
-    EXTRA = "at RDS only"
-
-
-# What is at RDS only was removed from the source, or put there by a person: nothing is lost by it. Sockets, pipes
-# and devices hold no data, and rsync passes them over.
-_HARMLESS = {Difference.EXTRA, Difference.SPECIAL}
+# What is at RDS only was removed from the source, or put there by a person; a socket has nothing to copy.
+_HARMLESS = {Difference.EXTRA, Difference.UNCOPIED}
 
 
 class Ends(Frozen):
@@ -64,6 +53,14 @@ class Ends(Frozen):
     links: int
     others: int
     oldest: int
+
+
+class Listed(Frozen):
+    """How many items each list of differences holds, as ``verify.sh`` counted them."""
+
+    only_source: int
+    only_destination: int
+    mismatches: int
 
 
 class Named(Frozen):
@@ -78,12 +75,12 @@ class Verdict(Frozen):
 
     Args:
         outcome: verified, changing (compare again when the source is at rest) or different.
-        level: how thoroughly; a level includes those before it.
+        level: how thoroughly, as far as it got; a level includes those before it.
         source: what the source holds, excludes left out.
         destination: what RDS holds.
         counts: how many entries differ, by kind.
         named: the first of them.
-        sampled_files: files compared byte by byte.
+        sampled_files: files compared byte by byte, through the SHA-256 of both ends.
         sampled_bytes: their size.
         partial_files: unfinished files that a transfer left at RDS.
         checked_at: when the comparison began.
@@ -103,64 +100,53 @@ class Verdict(Frozen):
     checked_at: AwareDatetime
     sentence: str
 
+    def few(self, limit: int) -> tuple[Named, ...]:
+        """Return at most so many of the named differences, some of each kind, grouped by kind."""
+        by_kind = [[item for item in self.named if item.kind is kind] for kind in Difference]
+        in_turn = [item for turn in zip_longest(*by_kind) for item in turn if item is not None]
+        order = list(Difference)
+        return tuple(sorted(in_turn[:limit], key=lambda item: order.index(item.kind)))
+
     def for_state(self) -> Verdict:
-        """Return the verdict with few enough differences by name for the asset state."""
-        few = tuple(
-            item.model_copy(update={"path": _shortened(item.path, PATH_BYTES_IN_STATE)})
-            for item in self.named[:KEPT_IN_STATE]
-        )
-        return self.model_copy(update={"named": few})
+        """Return the verdict with few enough differences by name for the asset state and an XCom."""
+        kept = self.model_copy(update={"named": ()})
+        for limit in range(1, len(Difference) + 1):
+            few = tuple(Named(kind=item.kind, path=_shortened(item.path)) for item in self.few(limit))
+            tried = self.model_copy(update={"named": few})
+            # It is stored as an object, and as a text within JSON, where quotation marks count twice.
+            stored = json.dumps(tried.model_dump(mode="json")), json.dumps(tried.model_dump_json())
+            if max(map(len, stored)) > STATE_BYTES:
+                break
+            kept = tried
+        return kept
 
 
-class _Tally:
-    """Counts all differences and keeps some of each kind by name, however long the names are."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[Difference] = Counter()
-        self._kept: dict[Difference, list[Named]] = {kind: [] for kind in Difference}
-        self._room = dict.fromkeys(Difference, KEPT_BYTES)
-
-    def note(self, kind: Difference, path: str) -> None:
-        self.counts[kind] += 1
-        if len(self._kept[kind]) == KEPT or not self._room[kind]:
-            return
-        named = Named(kind=kind, path=safe(path))
-        size = len(named.model_dump_json().encode()) + 1
-        if size <= self._room[kind]:
-            self._kept[kind].append(named)
-            self._room[kind] -= size
-        else:
-            self._room[kind] = 0
-
-    @property
-    def found(self) -> dict[Difference, int]:
-        return {kind: self.counts[kind] for kind in Difference if self.counts[kind]}
-
-    @property
-    def named(self) -> tuple[Named, ...]:
-        return tuple(item for kind in Difference for item in self._kept[kind])
+def is_complete(verdict: Verdict) -> bool:
+    """Say whether everything at the source was at RDS; a listing alone never shows that."""
+    return verdict.outcome is Outcome.VERIFIED and verdict.level is not Level.LISTED
 
 
-def safe(path: str) -> str:
-    """Return a file's name as text that can be shown: what is not printable is escaped, and so is its mark."""
-    shown = path.replace("\\", "\\\\")
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in shown
-    )
+def safe(name: str) -> str:
+    r"""Return a name as text that can be shown: what is not printable is escaped, and so is the backslash.
+
+    A byte that is not UTF-8, a lone surrogate in ``name``, is shown as ``\xff``.
+    """
+    return "".join(_safe(character) for character in name)
 
 
-def _shortened(text: str, limit: int) -> str:
-    """Return as much of a text as takes at most ``limit`` bytes of JSON in ASCII, with a mark where it is cut."""
-    if len(json.dumps(text)) <= limit:
-        return text
-    kept, left = "", limit - len(json.dumps("…"))
-    for character in text:
-        left -= len(json.dumps(character)) - len('""')
-        if left < 0:
-            break
-        kept += character
-    return kept + "…"
+def _safe(character: str) -> str:
+    if character == "\\":
+        return "\\\\"
+    if character.isprintable():
+        return character
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def _shortened(path: str) -> str:
+    half = _STATE_PATH // 2
+    return path if len(path) <= _STATE_PATH else f"{path[:half]}…{path[-half:]}"
 
 
 def compare(
@@ -177,14 +163,16 @@ def compare(
     transfer_began: datetime | None,
     modify_window: int,
     checked_at: datetime,
+    keeps_links: bool = True,
+    listed: Listed | None = None,
 ) -> Verdict:
     """Return the verdict on two censuses, reading each difference once and keeping only a few.
 
     Args:
-        only_source: entries of the source's census that the destination's does not hold, sorted by path as ``LC_ALL=C sort`` does.
+        only_source: entries of the source's census that the destination's does not hold, sorted as there.
         only_destination: the other way round.
-        mismatches: paths of files whose content differs, sorted in the same way.
-        level: how thoroughly both ends were compared.
+        mismatches: paths of files whose content differs, sorted as in a census.
+        level: how thoroughly both ends were compared: sizes, sampled or full.
         source: what was counted at the source.
         destination: what was counted at RDS.
         sampled_files: files compared byte by byte.
@@ -193,105 +181,103 @@ def compare(
         transfer_began: when the dry run before the transfer was made, None if this run had none.
         modify_window: seconds by which times may differ on the destination's file system.
         checked_at: when the comparison began.
-    """
-    tally = _Tally()
-    since = None if transfer_began is None else int(transfer_began.timestamp()) - CLOCK_SKEW_SECONDS
-    contents = iter(mismatches)
-    content = next(contents, None)
-    for here, there in _pairs(only_source, only_destination):
-        path = (here or there).path  # type: ignore[union-attr]
-        while content is not None and _order(content) < _order(path):
-            tally.note(Difference.CONTENT, content)
-            content = next(contents, None)
-        kind = _difference(here, there, since, modify_window)
-        if content == path:
-            # One file, one difference: a file that is being written has other content because of that.
-            kind = kind if kind is Difference.CHANGING else Difference.CONTENT
-            content = next(contents, None)
-        if kind is not None:
-            tally.note(kind, path)
-    while content is not None:
-        tally.note(Difference.CONTENT, content)
-        content = next(contents, None)
+        keeps_links: whether the destination's file system has links.
+        listed: how long the three lists are, to notice one that was cut short.
 
-    found = tally.found
-    if partial_files or found.keys() - _HARMLESS - {Difference.CHANGING}:
-        outcome = Outcome.DIFFERENT
-    elif Difference.CHANGING in found:
-        outcome = Outcome.CHANGING
-    else:
-        outcome = Outcome.VERIFIED
+    Raises:
+        PermanentError: the source holds no file.
+        TransientError: the lists are not sorted, or do not agree with what was counted.
+    """
+    if level is Level.LISTED:
+        raise ValueError("both ends were compared: level must be sizes, sampled or full")
+    if source.files == 0:
+        raise source_empty("The source")
+    since = None if transfer_began is None else int(transfer_began.timestamp()) - CLOCK_SKEW_SECONDS
+    pairs = Pairs(only_source, only_destination, mismatches)
+    counted: Counter[Difference] = Counter()
+    kept: dict[Difference, list[Named]] = {kind: [] for kind in Difference}
+    room = dict.fromkeys(Difference, KEPT_BYTES)
+    for kind, path in differences(pairs, Rules(since, modify_window, keeps_links)):
+        counted[kind] += 1
+        if len(kept[kind]) < KEPT and room[kind] > 0:
+            named = Named(kind=kind, path=safe(path))
+            room[kind] -= len(named.model_dump_json().encode())
+            # One that does not fit ends the list, so that what is named is always the first of its kind.
+            if room[kind] >= 0:
+                kept[kind].append(named)
+    _refuse_damaged(pairs, source, destination, listed)
+    counts = {kind: counted[kind] for kind in Difference if counted[kind]}
+    outcome = _outcome(counts, partial_files)
+    reached = _reached(level, source.bytes - pairs.incomparable_bytes, sampled_files, sampled_bytes)
     return Verdict(
         outcome=outcome,
-        level=level,
+        level=reached,
         source=source,
         destination=destination,
-        counts=found,
-        named=tally.named,
+        counts=counts,
+        named=tuple(chain.from_iterable(kept.values())),
         sampled_files=sampled_files,
         sampled_bytes=sampled_bytes,
         partial_files=partial_files,
         checked_at=checked_at,
-        sentence=_sentence(outcome, level, source, found, sampled_files, partial_files),
+        sentence=_sentence(outcome, reached, source, counts, sampled_files, partial_files),
     )
 
 
-def _pairs(
-    only_source: Iterable[Entry], only_destination: Iterable[Entry]
-) -> Iterator[tuple[Entry | None, Entry | None]]:
-    """Merge two sorted streams by path, one entry of each in memory."""
-    sources, destinations = iter(only_source), iter(only_destination)
-    here, there = next(sources, None), next(destinations, None)
-    while here is not None or there is not None:
-        if there is None or (here is not None and _order(here.path) < _order(there.path)):
-            yield here, None
-            here = next(sources, None)
-        elif here is None or _order(there.path) < _order(here.path):
-            yield None, there
-            there = next(destinations, None)
-        else:
-            yield here, there
-            here, there = next(sources, None), next(destinations, None)
+def _refuse_damaged(pairs: Pairs, source: Ends, destination: Ends, listed: Listed | None) -> None:
+    """Refuse lists that were cut short where an entry ends: they would look like fewer differences."""
+    if listed is not None:
+        counted = [listed.only_source, listed.only_destination, listed.mismatches]
+        if pairs.lengths != counted:
+            raise damaged(f"was cut short (lengths {pairs.lengths} instead of {counted})")
+    for field in ("files", "bytes", "folders", "links", "others"):
+        expected = getattr(source, field) - getattr(destination, field)
+        if pairs.difference(field) != expected:
+            raise damaged(f"does not explain what was counted ({field}: {expected:,} more at the source)")
 
 
-def _order(path: str) -> bytes:
-    """Return what a census is sorted by: its records begin with the path and two slashes."""
-    return path.encode("utf-8", "surrogateescape") + b"//"
+def _outcome(counts: dict[Difference, int], partial_files: int) -> Outcome:
+    left = counts.keys() - _HARMLESS
+    if partial_files or left - {Difference.CHANGING}:
+        return Outcome.DIFFERENT
+    return Outcome.CHANGING if left else Outcome.VERIFIED
 
 
-def _difference(
-    here: Entry | None, there: Entry | None, since: int | None, modify_window: int
-) -> Difference | None:
-    if here is None:
-        return Difference.EXTRA
-    if there is not None and _alike(here, there, modify_window):
-        return None
-    if since is not None and here.kind is Kind.FILE and here.modified >= since:
-        return Difference.CHANGING
-    if there is None:
-        return Difference.SPECIAL if here.kind is Kind.OTHER else Difference.MISSING
-    checks = (
-        (Difference.TYPE, here.kind is not there.kind),
-        (Difference.SIZE, here.size != there.size),
-        (Difference.TARGET, here.target != there.target),
-    )
-    return next((kind for kind, differs in checks if differs), Difference.TIME)
-
-
-def _alike(here: Entry, there: Entry, modify_window: int) -> bool:
-    return ((here.kind, here.size, here.target) == (there.kind, there.size, there.target)) and abs(
-        here.modified - there.modified
-    ) <= modify_window
+def _reached(level: Level, comparable_bytes: int, sampled_files: int, sampled_bytes: int) -> Level:
+    """Return the level that was reached: content that could be compared and was not lowers it."""
+    if level is Level.SIZES or sampled_bytes >= comparable_bytes:
+        return level
+    return Level.SAMPLED if sampled_files else Level.SIZES
 
 
 def words(level: Level, sampled_files: int) -> str:
     """Return what a level means, so that no text makes more of it than it is."""
     return {
-        Level.LISTED: "listed at both ends, sizes not compared",
-        Level.SIZES: "every file compared by path and size, no content read",
-        Level.SAMPLED: f"every file compared by path and size, {sampled_files:,} of them byte by byte",
-        Level.FULL: "the content of every file compared at both ends",
+        Level.LISTED: "every name was listed at both ends; sizes were not compared",
+        Level.SIZES: "every size was compared; no content was",
+        Level.SAMPLED: f"every size was compared, and {count(sampled_files, 'file')} byte by byte",
+        Level.FULL: "every size was compared, and the content of every file byte by byte",
     }[level]
+
+
+def chance_to_find(files: int, damaged_files: int, sampled_files: int) -> float:
+    """Return the probability that samples drawn at random hold at least one of the damaged files.
+
+    Args:
+        files: how many there are to draw from.
+        damaged_files: how many of them are damaged.
+        sampled_files: how many are drawn, none twice.
+
+    Raises:
+        ValueError: more are damaged or drawn than there are.
+    """
+    if not 0 <= damaged_files <= files or not 0 <= sampled_files <= files:
+        raise ValueError("files must be at least damaged_files and sampled_files")
+    fewer, more = sorted((damaged_files, sampled_files))
+    if fewer + more > files:
+        return 1.0
+    # Hypergeometric: each draw misses those that are left; in logarithms, as the product can be tiny.
+    return 1.0 - exp(sum(log1p(-more / (files - drawn)) for drawn in range(fewer)))
 
 
 def _sentence(
@@ -302,12 +288,22 @@ def _sentence(
     sampled_files: int,
     partial_files: int,
 ) -> str:
-    total = f"{source.files:,} files ({human(source.bytes)})"
-    if outcome is Outcome.VERIFIED:
-        return f"All {total} are at RDS: {words(level, sampled_files)}."
-    listed = "; ".join(f"{count:,} {kind}" for kind, count in counts.items() if kind not in _HARMLESS)
+    whole = f"{count(source.files, 'file')} ({human(source.bytes)})"
+    was = "was" if sampled_files == 1 else "were"
+    agreed = {
+        Level.SIZES: "every size agrees; no content was compared",
+        Level.SAMPLED: f"every size agrees and {count(sampled_files, 'file')} {was} compared byte by byte",
+        Level.FULL: "every size agrees and the content of every file was compared byte by byte",
+    }
+    listed = [f"{number:,} {kind.words}" for kind, number in counts.items()]
     if partial_files:
-        listed = "; ".join(filter(None, (listed, f"{partial_files:,} unfinished at RDS")))
+        listed.append(f"{partial_files:,} unfinished at RDS")
+    if outcome is Outcome.VERIFIED:
+        besides = f" Besides: {'; '.join(listed)}." if listed else ""
+        subject = f"The only file ({human(source.bytes)}) is" if source.files == 1 else f"All {whole} are"
+        return f"{subject} at RDS: {agreed[level]}.{besides}"
     if outcome is Outcome.CHANGING:
-        return f"The source is still changing: of {total}, {listed}. The next run brings the changes."
-    return f"The copy is not complete: of {total}, {listed}."
+        return (
+            f"The source is still changing. Of {whole}: {'; '.join(listed)}. The next run brings the changes."
+        )
+    return f"The copy differs from its source of {whole}: {'; '.join(listed)}."

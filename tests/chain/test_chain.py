@@ -138,7 +138,7 @@ def test_approval_waits_for_a_person_and_no_means_no(runs: Runs) -> None:
 
 def test_a_flipped_byte_with_its_size_and_time_kept_is_found_and_the_certificate_says_so(runs: Runs) -> None:
     assert runs.state(runs.run()) == "success"
-    victim = max((path for path in runs.destination.rglob("*.h5")), key=lambda path: path.stat().st_size)
+    victim = max((path for path in runs.destination.rglob("*.nxs")), key=lambda path: path.stat().st_size)
     before = victim.stat()
     good = victim.read_bytes()
     try:
@@ -219,7 +219,7 @@ def _group(group: int) -> list[int]:
 def test_a_refused_key_fails_at_once_with_its_remedy(runs: Runs) -> None:
     from beamferry.lab import Faults  # noqa: PLC0415
 
-    with Faults(runs.lab).key_removed():
+    with Faults(runs.lab).key_removed(runs.lab.diamond):
         run = runs.run()
     tasks = runs.stack.api("GET", f"/dags/{DAG_ID}/dagRuns/{run}/taskInstances")["task_instances"]
     access = next(task for task in tasks if task["task_id"] == "verify_access")

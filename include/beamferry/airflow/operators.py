@@ -26,7 +26,7 @@ from beamferry.errors import PermanentError
 from beamferry.plan import TransferPlan, make_plan, sentence, table
 from beamferry.remote import Job, script_command
 from beamferry.rsync_output import parse_stats
-from beamferry.verification import Ends, Outcome, Verdict, compare
+from beamferry.verification import Ends, Listed, Outcome, Verdict, compare
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,6 +125,7 @@ class ParseTotals(BeamtimeTask):
                 previous=None if known is None else TransferPlan.model_validate(known, strict=False),
                 rate=None if rate is None else int(rate["bytes_per_second"]),
                 streams=options.streams,
+                bandwidth_limit=options.bandwidth_limit,
                 accept_smaller_source=options.accept_smaller_source,
             )
         self.state.set("plan", plan.model_dump(mode="json"))
@@ -235,6 +236,12 @@ class VerifySizes(RemoteJobOperator):
                 partial_files=int(result["destination_partials"]),
                 transfer_began=None if plan is None else plan.made_at,
                 modify_window=0 if _facts(context).traits.modes else 2,
+                keeps_links=_facts(context).traits.links,
+                listed=Listed(
+                    only_source=int(result["only_source"]),
+                    only_destination=int(result["only_destination"]),
+                    mismatches=int(result["content_mismatches"]),
+                ),
                 checked_at=pendulum.now("UTC").subtract(seconds=int(result["seconds"])),
             )
         self.state.set("verification", verdict.for_state().model_dump(mode="json"))

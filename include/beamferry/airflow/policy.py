@@ -49,7 +49,7 @@ def skip_reason(task_id: str, *, mode: Mode, scheduled: bool, now: datetime, tap
     """
     if scheduled and now.date() > tape_day:
         return (
-            f"the nightly runs of this beamtime ended on {tape_day}, the day before tape; start one by hand"
+            f"the nightly runs of this beamtime ended with its tape day, {tape_day}; start one by hand"
         )
     if task_id in _LEFT_OUT[mode]:
         return f"not part of a run in mode '{mode}'"

@@ -48,8 +48,8 @@ count_records() { tr -cd '\0' <"$1" | wc -c; }
 
 sorted() { LC_ALL=C sort -z -S 64M -T "$scratch" "$@"; }
 
-# Cuts a list of records PATH//f//SIZE into contiguous NUL lists of paths of about equal work, `scratch`/shard.1 ...,
-# with the sizes beside them in shard.1.sizes. Sets shards, files_chosen and bytes_chosen.
+# Cuts a list of records PATH//f//SIZE into contiguous lists of about equal work, `scratch`/shard.1 ..., with the
+# sizes once more, as lines, in shard.1.sizes. Sets shards, files_chosen and bytes_chosen.
 cut_files() { # LIST
   read -r files_chosen bytes_chosen < <(awk '
     BEGIN { RS = "\0" }
@@ -59,10 +59,9 @@ cut_files() { # LIST
     # Opening a small file costs about as much as reading 64 KiB.
     BEGIN { RS = "\0"; cost = 65536; target = (bytes + files * cost) / shards; shard = 1 }
     {
-      at = index($0, "//")
-      size = substr($0, at + 5) + 0
+      size = substr($0, index($0, "//") + 5) + 0
       if (done >= target * shard && shard < shards) { close(name shard); close(name shard ".sizes"); shard++ }
-      printf "%s%c", substr($0, 1, at - 1), 0 > (name shard)
+      printf "%s%c", $0, 0 > (name shard)
       printf "%.0f\n", size > (name shard ".sizes")
       done += size + cost
     }
@@ -70,19 +69,41 @@ cut_files() { # LIST
 }
 
 # Prints a POSIX shell script that prints the hash of each file of a list, or a dash where it cannot be read. Names
-# go through stdin from end to end: on a shared host everyone can read the arguments of everyone's processes.
+# go through stdin from end to end and files through redirections: on a shared host everyone can read the arguments
+# of everyone's processes. Small files come in eights, as starting sha256sum takes longer than reading one.
 digest_script() { # FOLDER LIST
   printf 'LC_ALL=C; export LC_ALL; cd %s || exit 66\n' "$(quoted "$1")"
   # shellcheck disable=SC2016  # meant for the shell that runs it
   printf '%s\n' 'command -v sha256sum >/dev/null || exit 77' \
-    'h() { sha256sum <"$1" || { echo -; bad=1; }; }'
+    'one() { sha256sum <"$1" || { echo -; bad=1; }; }' \
+    'eight() {' \
+    '  { sums=$(sha256sum - /dev/fd/3 /dev/fd/4 /dev/fd/5 /dev/fd/6 /dev/fd/7 /dev/fd/8 /dev/fd/9 \' \
+    '      <"$1" 3<"$2" 4<"$3" 5<"$4" 6<"$5" 7<"$6" 8<"$7" 9<"$8"); } 2>/dev/null && echo "$sums" && return' \
+    '  for file; do one "$file"; done' \
+    '}'
   awk -v quote="'" '
     BEGIN { RS = "\0" }
     {
-      count = split($0, part, quote)
-      name = "./" part[1]
-      for (i = 2; i <= count; i++) name = name quote "\\" quote quote part[i]
-      printf "h %s%s%s\n", quote, name, quote
+      at = index($0, "//")
+      name = word(substr($0, 1, at - 1))
+      if (substr($0, at + 5) > 1048576) { tell(); print "one" name; next }
+      held[++count] = name
+      if (count < 8) next
+      printf "eight"
+      for (i = 1; i <= 8; i++) printf "%s", held[i]
+      print ""
+      count = 0
+    }
+    END { tell() }
+    function tell() {
+      for (i = 1; i <= count; i++) print "one" held[i]
+      count = 0
+    }
+    function word(path,   part, parts, i, text) {
+      parts = split(path, part, quote)
+      text = " " quote "./" part[1]
+      for (i = 2; i <= parts; i++) text = text quote "\\" quote quote part[i]
+      return text quote
     }' "$2"
   # shellcheck disable=SC2016
   echo 'exit ${bad:-0}'
@@ -95,7 +116,7 @@ digest() { # END NUMBER FOLDER COMMAND...
   shift 3
   digest_script "$folder" "$list" | "$@" 2>"$out.errors" | awk -v sizes="$list.sizes" -v log_file="$out.log" '
     {
-      # "HASH  -", as the file came through stdin; anything else is not from sha256sum.
+      # "HASH  -", as the file came through a descriptor; anything else is not from sha256sum.
       if ($0 != "-" && (length($1) != 64 || $1 !~ /^[0-9a-f]+$/)) exit 65
       printf "%s%c", $1, 0
       if ((getline size < sizes) <= 0) exit 65

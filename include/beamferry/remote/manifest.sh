@@ -51,7 +51,8 @@ lines() { # NUMBER
     {
       if ((getline hash < sums) <= 0) exit 65
       # "-" alone would be read as stdin.
-      name = $0 == "-" ? "./-" : $0
+      name = substr($0, 1, index($0, "//") - 1)
+      if (name == "-") name = "./-"
       mark = ""
       if (name ~ /[\\\n]|\r$/) {
         mark = "\\"

@@ -205,8 +205,15 @@ count_done() {
 
 tick() {
   local -i flying=0
+  local pid key value
   count_done
+  # Files on their way, and what the dd of each range has written so far.
   flying=$(find "$temporary" -type f -printf '%s\n' 2>/dev/null | awk '{ sum += $1 } END { printf "%.0f", sum }') || :
+  for pid in $(pgrep -g 0 -x dd || :); do
+    while read -r key value; do
+      [[ $key != wchar: ]] || flying=$((flying + value))
+    done 2>/dev/null <"/proc/$pid/io" || :
+  done
   report $((done_bytes + flying)) "$bytes_total" $((done_files < files_total ? done_files : files_total)) "$files_total"
 }
 

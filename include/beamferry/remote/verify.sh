@@ -86,7 +86,7 @@ if [[ -d $destination ]]; then
   sh -s <"$scratch/destination.sh" >"$scratch/destination.raw" 2>"$scratch/destination.errors" &
 else
   # Nothing was ever fetched: an empty census says so file by file.
-  : >"$scratch/destination.errors" >"$out/partials" >"$scratch/destination.raw" &
+  touch "$scratch/destination.errors" "$out/partials" "$scratch/destination.raw" &
 fi
 near_pid=$!
 far_code=0 near_code=0
@@ -156,8 +156,9 @@ compare_digests() { # NUMBER
     {
       if ((getline a < far) <= 0 || (getline b < near) <= 0) exit 65
       if (a == "-" || b == "-") next
-      printf "%s%c", $0, 0 >> sampled
-      if (a != b) printf "%s%c", $0, 0 >> mismatches
+      path = substr($0, 1, index($0, "//") - 1)
+      printf "%s%c", path, 0 >> sampled
+      if (a != b) printf "%s%c", path, 0 >> mismatches
       compared++
     }
     END { printf "%d\n", compared }' "$scratch/shard.$1"
