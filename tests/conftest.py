@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from beamferry.demo import DAG_ID
+from beamferry.lab import Faults, Lab
+from beamferry.stack import Stack
+from beamtime_runs import WATCHFUL, Runs
+
+REPOSITORY = Path(__file__).parents[1]
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
-
-    from beamferry.lab import Faults, Lab
 
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A lab with a small visit, shared by all tests: leave it as it was found."""
-    from beamferry.lab import Lab  # noqa: PLC0415 - takes a second, which unit tests need not spend
-
     running = Lab(tmp_path_factory.mktemp("lab"))
     try:
         running.up("small")
@@ -29,16 +35,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 @pytest.fixture
 def faults(lab: Lab) -> Faults:
     """Ways to break the shared lab, each undone at the end of its ``with``."""
-    from beamferry.lab import Faults  # noqa: PLC0415
-
     return Faults(lab)
 
 
 @pytest.fixture
 def own_lab(tmp_path: Path) -> Iterator[Lab]:
     """A lab of one test's own, with a small visit."""
-    from beamferry.lab import Lab  # noqa: PLC0415 - takes a second, which unit tests need not spend
-
     running = Lab(tmp_path / "lab")
     try:
         running.up("small")
@@ -52,3 +54,49 @@ def needs_namespaces(lab: Lab) -> None:
     """Skip where the machine gives the lab's hosts no file systems of their own."""
     if not lab.settings.namespaces:
         pytest.skip(f"this machine allows no namespaces: {lab.settings.reason}")
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    """The chain in a real Airflow, after the run that a new beamtime gets by itself."""
+    lab = Lab(tmp_path_factory.mktemp("chain"))
+    stack = None
+    try:
+        lab.up("8000000", ended=datetime.now(ZoneInfo("Europe/London")).date() - timedelta(days=5))
+        stack = Stack(
+            home=lab.folder / "airflow",
+            dags=REPOSITORY / "dags",
+            plugins=REPOSITORY / "plugins",
+            connections=lab.airflow_connections(),
+            env={**WATCHFUL, "BEAMFERRY_REGISTRY": str(lab.registry)},
+        )
+        stack.start()
+        stack.wait_healthy(180)
+        chain = Runs(lab, stack)
+        path = f"/dags/{DAG_ID}"
+        chain.wait(
+            lambda: any(d["dag_id"] == DAG_ID for d in stack.api("GET", "/dags")["dags"]), "the DAG is there"
+        )
+        first = chain.wait(
+            lambda: stack.api("GET", f"{path}/dagRuns")["dag_runs"],
+            "a new beamtime begins to come home by itself",
+        )[0]
+        chain.end_of(first["dag_run_id"])
+        # From here on only the tests start runs.
+        stack.api("PATCH", path, {"is_paused": False})
+        yield chain
+    finally:
+        if stack is not None:
+            stack.stop()
+        lab.down()
+
+
+@pytest.fixture
+def empty_destination(runs: Runs) -> None:
+    """Nothing is at RDS yet, and nothing is known of the beamtime."""
+    for folder in (runs.destination, Path(f"{runs.destination}.certificate")):
+        if folder.exists():
+            for path in [folder, *folder.rglob("*")]:
+                if path.is_dir() and not path.is_symlink():
+                    path.chmod(0o700)
+            shutil.rmtree(folder)

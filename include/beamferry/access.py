@@ -119,7 +119,7 @@ def judge(facts: Facts, beamtime: Beamtime, site: Site) -> tuple[Finding, ...]:
     """Return all findings in the order in which a person would look; each error carries its remedy."""
     return (
         *_here(facts),
-        *_destination(facts, beamtime, site),
+        *_destination(facts, site),
         *_facility(facts, beamtime, site),
     )
 
@@ -159,7 +159,7 @@ def _here(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _destination(facts: Facts, beamtime: Beamtime, site: Site) -> Iterator[Finding]:
+def _destination(facts: Facts, site: Site) -> Iterator[Finding]:
     root = site.destination_root
     if not facts.is_so("root_exists") or not facts.is_so("root_mounted"):
         state = (

@@ -58,12 +58,17 @@ _STATS = {
     "matched_bytes": ("Matched data",),
     "received_bytes": ("Total bytes received",),
 }
-_LINE = re.compile(r"^(?P<label>[A-Z][A-Za-z ]+): (?P<value>\d+)(?: bytes)?(?: \((?P<kinds>[^()]*)\))?$")
-_NUMBER = r"(\d{1,3}(?:,\d{3})+|\d+)"
-_SENT = re.compile(
-    rf"^sent {_NUMBER} bytes +received {_NUMBER} bytes +{_NUMBER}(\.\d+)? bytes/sec$", re.MULTILINE
+_LINE = re.compile(
+    r"^(?P<label>[A-Z][A-Za-z ]+): (?P<value>\d+)(?: bytes)?(?: \((?P<kinds>[^()]*)\))?$", re.ASCII
 )
-_TOTAL = re.compile(rf"^total size is {_NUMBER} +speedup is {_NUMBER}(\.\d+)?( \(DRY RUN\))?$", re.MULTILINE)
+_KIND = re.compile(r"(?P<kind>[a-z]+): (?P<number>[0-9]+)")
+_NUMBER = r"([0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)"
+_SENT = re.compile(
+    rf"^sent {_NUMBER} bytes +received {_NUMBER} bytes +{_NUMBER}(\.[0-9]+)? bytes/sec$", re.MULTILINE
+)
+_TOTAL = re.compile(
+    rf"^total size is {_NUMBER} +speedup is {_NUMBER}(\.[0-9]+)?( \(DRY RUN\))?$", re.MULTILINE
+)
 
 
 def _unreadable(what: str) -> PermanentError:
@@ -91,11 +96,14 @@ def parse_stats(text: str) -> Totals:
         found[match["label"]] = (int(match["value"]), match["kinds"])
     values = {}
     for field, labels in _STATS.items():
-        values[field] = next((found[label][0] for label in labels if label in found), None)
-        if values[field] is None:
+        there = [found[label][0] for label in labels if label in found]
+        if not there:
             raise _unreadable(f"no plain integer behind '{labels[0]}'")
+        if len(there) > 1:
+            raise _unreadable(f"'{labels[0]}' stands twice")
+        values[field] = there[0]
     count, kinds = found["Number of files"]
-    return Totals(regular_files=_regular(kinds, count, text), **values)  # type: ignore[arg-type]
+    return Totals(regular_files=_regular(kinds, count, text), **values)
 
 
 def _regular(kinds: str | None, count: int, text: str) -> int:
@@ -104,11 +112,12 @@ def _regular(kinds: str | None, count: int, text: str) -> int:
         if count == 0 or "Number of regular files transferred" not in text:
             return count
         raise _unreadable("no kinds behind 'Number of files'")
-    parts = dict(part.split(": ", 1) for part in kinds.split(", ") if ": " in part)
-    regular = parts.get("reg", "0")
-    if not regular.isdigit() or not all(value.isdigit() for value in parts.values()) or not parts:
-        raise _unreadable(f"'{kinds}' behind 'Number of files'")
-    return int(regular)
+    parts = [_KIND.fullmatch(part) for part in kinds.split(", ")]
+    numbers = {part["kind"]: int(part["number"]) for part in parts if part is not None}
+    # A kind that stands twice or cannot be read is not in the sum.
+    if len(numbers) != len(parts) or sum(numbers.values()) != count:
+        raise _unreadable(f"'{_shown(kinds)}' behind 'Number of files'")
+    return numbers.get("reg", 0)
 
 
 def parse_summary(text: str) -> Summary:
@@ -148,16 +157,41 @@ class Errand:
     destination: str
 
 
+# A name may hold quotes and what looks like the end of a complaint, a reason holds no quote: the last quote of a
+# line ends the name. From 3.2 on rsync says which end complains, before that the action tells.
+_READING = "send_files failed to open|opendir|readlink_stat|change_dir|link_stat|read errors mapping"
 _UNREADABLE = re.compile(
-    r'^rsync: .*?(?:send_files failed to open|opendir|readlink_stat|change_dir|link_stat) "(?P<path>.*?)"'
-    r"(?: \(in [^)]*\))?(?: failed)?: (?P<reason>.+?) \(\d+\)$",
+    rf'^rsync: (?:\[sender\] )?(?:{_READING}) "(?P<path>.*)"'
+    r'(?: \(in [^)"]*\))?(?: failed)?: (?P<reason>[^"\n]+) \([0-9]+\)$',
     re.MULTILINE,
 )
+_UNWRITABLE = re.compile(
+    r"^rsync: (?:\[(?:receiver|Receiver|generator)\] )?(?:recv_generator: )?"
+    r'(?:mkdir|mkstemp|symlink|rename|open|write failed on|delete_file|unlink)[^"\n]* "(?P<path>.*)"'
+    r"(?: failed)?: (?P<reason>Permission denied|Operation not permitted|Read-only file system) \([0-9]+\)$",
+    re.MULTILINE,
+)
+# As the last words of a line only: a file may have such a name.
+_FULL = re.compile(
+    r": (?:No space left on device|Disk quota exceeded|File too large)(?: \([0-9]+\))?\r?$", re.MULTILINE
+)
+# bash, dash, ksh; tcsh; zsh; fish; ssh's own "exec".
+_NO_RSYNC = re.compile(
+    r'^(?:[^"\n]*: )?(?:rsync: (?:[Cc]ommand )?not found\b[^"\n]*|command not found: rsync'
+    r'|rsync: No such file or directory|Unknown command:? [\'"]?rsync\b[^\n]*)\r?$',
+    re.MULTILINE,
+)
+_NOISE = re.compile(r"is your shell clean\?$", re.MULTILINE)
+_REFUSED = re.compile(
+    r"Permission denied(?:, please try again)? ?(?:\([a-z0-9@.,-]+\))?\.\r?$|Too many authentication failures",
+    re.MULTILINE,
+)
+_NO_HOST_KEY = re.compile(r"^(?:Host key verification failed|No \S+ host key is known for )", re.MULTILINE)
 _FIND = re.compile(
     r"^(?:find|sha256sum|sh): ['‘]?(?P<path>.*?)['’]?: (?P<reason>Permission denied|Input/output error)$",
     re.MULTILINE,
 )
-_ESCAPED = re.compile(r"\\#([0-7]{3})")
+_ESCAPED = re.compile(r"(?:\\#[0-7]{3})+")
 
 
 def failing_files(stderr: str) -> tuple[str, ...]:
@@ -171,17 +205,25 @@ def failing_files(stderr: str) -> tuple[str, ...]:
 
 
 def _shown(path: str) -> str:
-    plain = _ESCAPED.sub(lambda match: chr(int(match[1], 8)), path)
+    plain = _ESCAPED.sub(_unescaped, path)
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in plain
     )
 
 
+def _unescaped(match: re.Match[str]) -> str:
+    """Undo rsync's ``\\#303\\#251``: each is a byte, and names are mostly UTF-8."""
+    octets = [int(number, 8) for number in match[0].split("\\#")[1:]]
+    if max(octets) > 255:  # noqa: PLR2004
+        return match[0]
+    return bytes(octets).decode("utf-8", "backslashreplace")
+
+
 def interpret_ssh(stderr: str, errand: Errand) -> BeamferryError:
     """Return what an ssh from RDS-SSH to the facility complained of, as a sentence with its remedy."""
     at, who = errand.facility, errand.account
-    if "Host key verification failed" in stderr or "No ED25519 host key is known" in stderr:
+    if _NO_HOST_KEY.search(stderr):
         if "REMOTE HOST IDENTIFICATION HAS CHANGED" in stderr:
             return PermanentError(
                 "facility-host-key-changed",
@@ -193,7 +235,7 @@ def interpret_ssh(stderr: str, errand: Errand) -> BeamferryError:
             f"RDS-SSH does not know the host key of {errand.host}",
             f"on RDS-SSH run: ssh {who}@{errand.host}, compare the fingerprint with the one {at} publishes, say yes",
         )
-    if "Permission denied" in stderr or "Too many authentication failures" in stderr:
+    if _REFUSED.search(stderr):
         return PermanentError(
             "facility-key-refused",
             f"{at} refused the key of account {who}",
@@ -227,25 +269,41 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
     reason = _last_line(stderr) or "no reason given"
     if code == 0:
         return None
-    if "No space left on device" in stderr or "Disk quota exceeded" in stderr or "File too large" in stderr:
+    if code == 77:
+        return PermanentError(
+            "rds-tool-missing",
+            f"A tool is missing on RDS-SSH ({reason})",
+            "ask Research IT to install it there",
+        )
+    if _FULL.search(stderr):
         return PermanentError(
             "rds-full",
             f"RDS became full while {errand.beamtime} was written to {destination}",
             "make room there or ask Research IT for more, then start the run again: it goes on where it stopped",
         )
-    if re.search(r"(rsync: (command )?not found|rsync: No such file|Unknown command.*rsync)", stderr):
+    # rsync gives ssh's failure its own code or that of its broken stream.
+    if code == 255 or (code == 12 and (_NO_HOST_KEY.search(stderr) or _REFUSED.search(stderr))):
+        return interpret_ssh(stderr, errand)
+    if _NO_RSYNC.search(stderr):
         return PermanentError(
             "facility-no-rsync",
             f"There is no rsync at {errand.host} for account {errand.account}",
             f"ask {at} how to get rsync on that host, or give the entry a host that has it",
         )
-    if re.search(rf'(change_dir|link_stat) "{re.escape(source)}/?\.?" failed: No such file', stderr):
+    if entered := _source_itself(stderr, source):
+        if entered.startswith("No such file"):
+            return PermanentError(
+                "source-missing",
+                f"There is no folder {source} at {at}",
+                "check instrument, year and id of the entry; if they are right, the data may be on tape: "
+                "ask for it back",
+            )
         return PermanentError(
-            "source-missing",
-            f"There is no folder {source} at {at}",
-            "check instrument, year and id of the entry; if they are right, the data may be on tape: ask for it back",
+            "source-unreadable",
+            f"{errand.account} may not read {source} at {at} ({entered})",
+            f"ask the visit's principal investigator or {at} to add {errand.account} to visit {errand.beamtime}",
         )
-    if code == 2 or "is your shell clean" in stderr:
+    if code == 2 or _NOISE.search(stderr):
         return PermanentError(
             "login-shell-noise",
             f"The log-in shell of {errand.account} at {errand.host} prints text, which breaks rsync's protocol",
@@ -256,6 +314,12 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
             "destination-unusable",
             f"rsync cannot use {destination} ({reason})",
             "check that it is a folder of your own and not somebody else's link",
+        )
+    if unwritable := _UNWRITABLE.search(stderr):
+        return PermanentError(
+            "rds-not-writable",
+            f"RDS is not writable at {_shown(unwritable['path'])} ({unwritable['reason']})",
+            "ask the owner of the folder, or Research IT, for write permission for the account on RDS-SSH",
         )
     if code in {5, 10, 12, 30, 35}:
         return TransientError(
@@ -293,12 +357,6 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
             f"Nothing moved from {errand.host} for a long time, so the streams were stopped",
             "this is tried again by itself and goes on where it stopped",
         )
-    if code == 77:
-        return PermanentError(
-            "rds-tool-missing",
-            f"A tool is missing on RDS-SSH ({reason})",
-            "ask Research IT to install it there",
-        )
     if code == 78:
         return PermanentError(
             "job-refused", f"The job on RDS-SSH was called wrongly ({reason})", "this is a fault of Beamferry"
@@ -315,8 +373,6 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
             "The job on RDS-SSH was killed, perhaps by a restart of the host",
             "this is tried again by itself and goes on where it stopped",
         )
-    if code == 255:
-        return interpret_ssh(stderr, errand)
     return TransientError(
         "job-failed",
         f"The job on RDS-SSH ended with code {code} ({reason})",
@@ -324,7 +380,16 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
     )
 
 
+def _source_itself(stderr: str, source: str) -> str | None:
+    """Return why the source folder itself cannot be entered, None where it is not complained of."""
+    for match in _UNREADABLE.finditer(stderr):
+        if _shown(match["path"]).rstrip("/.") == source:
+            return match["reason"]
+    return None
+
+
 def _last_line(stderr: str) -> str:
-    lines = [_shown(line).strip() for line in stderr.splitlines() if line.strip()]
+    # Not splitlines: it takes characters of names for the ends of lines.
+    lines = [shown for line in stderr.split("\n") if (shown := _shown(line.rstrip("\r")).strip())]
     told = [line for line in lines if not line.startswith("rsync error:")] or lines
     return told[-1][:300] if told else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -9,8 +10,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -18,8 +21,7 @@ import httpx
 from beamferry.errors import PermanentError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping
 
 # "-s" leaves out the log servers, which would listen on all interfaces.
 COMPONENTS: Mapping[str, tuple[str, ...]] = {
@@ -33,6 +35,9 @@ POOL = "rds_ssh"
 POOL_SLOTS = 4
 ADMIN = "admin"
 _STOP_SECONDS = 30.0
+_KILL_SECONDS = 5.0
+# The kernel ends a component when the process that started it is gone, however that ended.
+_WITH_PARENT = ("setpriv", "--pdeathsig", "TERM", "--")
 
 
 @dataclass
@@ -55,6 +60,8 @@ class Stack:
     connections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     _token: str = field(default="", init=False, repr=False)
+    _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict, init=False, repr=False)
+    _lock: int | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Choose the port and make the folder."""
@@ -81,12 +88,13 @@ class Stack:
         """Name and password of the administrator, for the terminal of the person who started this."""
         return f"{ADMIN} / {self.password}"
 
-    def _once(self, name: str, make: Any) -> str:
+    def _once(self, name: str, make: Callable[[], str]) -> str:
         path = self.home / name
         if not path.exists():
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
+            # Under its own name only when it is whole: a half-written secret would never be made anew.
+            with tempfile.NamedTemporaryFile("w", dir=self.home, delete=False) as file:  # of mode 0600
                 file.write(make())
+            Path(file.name).replace(path)
         return path.read_text()
 
     def environment(self) -> dict[str, str]:
@@ -127,23 +135,42 @@ class Stack:
     # Start and stop.
 
     def start(self) -> None:
-        """Bring the database up to date and start what does not run.
+        """End what an earlier start left behind, bring the database up to date and start all components.
 
         Raises:
-            PermanentError: Airflow's own set-up failed.
+            PermanentError: another process runs Airflow in this folder, or Airflow's own set-up failed.
         """
+        self._take_folder()
+        self._end_components()
         self._airflow("db", "migrate")
         for name in COMPONENTS:
             self.start_component(name)
+
+    def _take_folder(self) -> None:
+        """Hold the folder until ``stop``; the kernel gives it back if this process dies."""
+        if self._lock is not None:
+            return
+        lock = os.open(self.home / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise PermanentError(
+                "airflow-runs",
+                f"Airflow already runs in {self.home}",
+                "use that one, or stop it with Ctrl-C where it was started",
+            ) from None
+        self._lock = lock
 
     def start_component(self, name: str) -> None:
         """Start one component in a session of its own, unless it runs."""
         if self.pid(name) is not None:
             return
+        self._reap()
         log = (self.home / f"{name}.log").open("ab")
         with log:
             process = subprocess.Popen(  # noqa: S603 - our own components
-                (sys.executable, "-m", "airflow", *COMPONENTS[name]),
+                (*_WITH_PARENT, sys.executable, "-m", "airflow", *COMPONENTS[name]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -151,39 +178,66 @@ class Stack:
                 start_new_session=True,
                 cwd=self.home,
             )
+        self._children[name] = process
         self._pid_file(name).write_text(f"{process.pid} {_born(process.pid)}")
-        # It outlives this command if it has to; Python need not warn that nobody waited for it.
-        process.returncode = 0
+
+    def revive(self) -> list[str]:
+        """Start the components that have ended by themselves, and return their names."""
+        ended = [name for name in COMPONENTS if self.pid(name) is None]
+        for name in ended:
+            self.start_component(name)
+        return ended
 
     def pid(self, name: str) -> int | None:
         """Return the process number of a component, None if it does not run."""
-        try:
-            pid, born = self._pid_file(name).read_text().split()
-        except (FileNotFoundError, ValueError):
-            return None
-        return int(pid) if _born(int(pid)) == born else None
+        pid, born = self._noted(name)
+        return pid if born and _born(pid) == born else None
 
     def _pid_file(self, name: str) -> Path:
         return self.home / f"{name}.pid"
 
+    def _noted(self, name: str) -> tuple[int, str]:
+        try:
+            pid, born = self._pid_file(name).read_text().split()
+        except (FileNotFoundError, ValueError):
+            return 0, ""
+        return int(pid), born
+
+    def _members(self, names: tuple[str, ...]) -> list[int]:
+        """Return the processes of these components: a child of one can outlive it."""
+        noted = [self._noted(name) for name in names]
+        # A number whose process began at another time was given out again: that session is not ours.
+        sessions = {pid for pid, born in noted if born and _born(pid) in {"", born}}
+        return [pid for pid, session in _processes() if session in sessions]
+
     def kill_component(self, name: str, sign: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to a component and all its children."""
-        pid = self.pid(name)
-        if pid is not None:
-            _signal_group(pid, sign)
+        for pid in self._members((name,)):
+            _signal(pid, sign)
 
     def stop(self) -> None:
         """Stop all components: ask first, insist after half a minute; nothing is left over."""
-        running = {name: pid for name in COMPONENTS if (pid := self.pid(name)) is not None}
-        for pid in running.values():
-            _signal_group(pid, signal.SIGTERM)
-        end = time.monotonic() + _STOP_SECONDS
-        while time.monotonic() < end and any(_group_lives(pid) for pid in running.values()):
-            _reap()
-            time.sleep(0.1)
-        for name, pid in running.items():
-            _signal_group(pid, signal.SIGKILL)
+        self._end_components()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _end_components(self) -> None:
+        names = tuple(COMPONENTS)
+        for sign, seconds in ((signal.SIGTERM, _STOP_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
+            for pid in self._members(names):
+                _signal(pid, sign)
+            end = time.monotonic() + seconds
+            while self._members(names) and time.monotonic() < end:
+                self._reap()
+                time.sleep(0.1)
+        self._reap()
+        for name in names:
             self._pid_file(name).unlink(missing_ok=True)
+
+    def _reap(self) -> None:
+        """Take leave of the components that ended."""
+        self._children = {name: child for name, child in self._children.items() if child.poll() is None}
 
     def wait_healthy(self, seconds: float) -> None:
         """Wait until all four components answer, then make the pool.
@@ -284,35 +338,33 @@ def _free_port() -> int:
     raise PermanentError("no-port", "No TCP port is free on 127.0.0.1", "stop what listens there")
 
 
+def _processes() -> Iterator[tuple[int, int]]:
+    """Yield process and session number of everything that runs; what has ended but lingers does not."""
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdecimal():
+            continue
+        fields = _stat(int(folder.name))
+        if fields and fields[0] != "Z":
+            yield int(folder.name), int(fields[3])
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of a process from its state on (proc_pid_stat(5)), none if it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return []
+    return text.rpartition(")")[2].split()
+
+
 def _born(pid: int) -> str:
     """Return the start time of a process, '' for one that is gone: numbers are given out again."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:  # noqa: PTH123
-            fields = file.read().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] == "Z" else fields[19]
+    fields = _stat(pid)
+    return fields[19] if fields and fields[0] != "Z" else ""
 
 
-def _signal_group(pid: int, sign: signal.Signals) -> None:
+def _signal(pid: int, sign: signal.Signals) -> None:
     try:
-        os.killpg(pid, sign)
+        os.kill(pid, sign)
     except ProcessLookupError:
-        return
-
-
-def _group_lives(pid: int) -> bool:
-    try:
-        os.killpg(pid, 0)
-    except ProcessLookupError:
-        return False
-    return bool(_born(pid))
-
-
-def _reap() -> None:
-    """Take leave of our own children that ended, so that they do not count as alive."""
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
         return

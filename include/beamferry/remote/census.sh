@@ -73,7 +73,7 @@ cut_files() { # LIST
 # of everyone's processes. Small files come in eights, as starting sha256sum takes longer than reading one.
 digest_script() { # FOLDER LIST
   printf 'LC_ALL=C; export LC_ALL; cd %s || exit 66\n' "$(quoted "$1")"
-  # shellcheck disable=SC2016  # meant for the shell that runs it
+  # shellcheck disable=SC1003,SC2016  # meant for the shell that runs it
   printf '%s\n' 'command -v sha256sum >/dev/null || exit 77' \
     'one() { sha256sum <"$1" || { echo -; bad=1; }; }' \
     'eight() {' \
@@ -86,7 +86,7 @@ digest_script() { # FOLDER LIST
     {
       at = index($0, "//")
       name = word(substr($0, 1, at - 1))
-      if (substr($0, at + 5) > 1048576) { tell(); print "one" name; next }
+      if (substr($0, at + 5) + 0 > 1048576) { tell(); print "one" name; next }
       held[++count] = name
       if (count < 8) next
       printf "eight"
