@@ -43,7 +43,7 @@ class Facts:
     def number(self, key: str) -> int | None:
         """Return a count, None where it is not known or not limited."""
         value = self.values.get(key, "")
-        return int(value) if value.isdigit() else None
+        return int(value) if value.isascii() and value.isdecimal() else None
 
     @property
     def traits(self) -> Traits:
@@ -104,8 +104,12 @@ def parse_facts(text: str) -> Facts:
     Raises:
         TransientError: the answer is cut short or is not the probe's.
     """
-    values = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    # Not splitlines: what the far shell printed is in a value, and must not begin a line of its own.
+    lines = text.split("\n")
+    values = dict(line.split("=", 1) for line in lines if "=" in line)
     absent = [key for key in _ALWAYS if key not in values]
+    if not absent and lines[-2:] != ["end=yes", ""]:
+        absent = ["end"]
     if absent:
         raise TransientError(
             "probe-unreadable",

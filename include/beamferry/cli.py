@@ -6,6 +6,7 @@ What a command needs is imported inside it, so that ``beamferry check`` starts a
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -176,16 +177,21 @@ def doctor(
         typer.Argument(metavar="[ID]", help="One beamtime; all that are not archived when left out."),
     ] = None,
     file: Annotated[Path | None, typer.Option(help="The registry; the one in force when left out.")] = None,
+    home: Annotated[
+        Path, typer.Option(help="Airflow's folder of ./run up; elsewhere the environment's Airflow is asked.")
+    ] = Path(".airflow"),
 ) -> None:
     """Check the installation, RDS-SSH, and whether a transfer could begin.
 
     Exit code 1 if anything stands in the way.
     """
     from beamferry.airflow.doctor import examine  # noqa: PLC0415
+    from beamferry.demo import own_stack  # noqa: PLC0415
     from beamferry.registry import registry_path  # noqa: PLC0415
 
+    airflow = own_stack(home.absolute(), 0).environment() if home.is_dir() else os.environ
     well = True
-    for check_ in examine(file or registry_path(), name):
+    for check_ in examine(file or registry_path(), name, airflow):
         typer.echo(f"{'ok ' if check_.ok else 'NO '} {check_.sentence}")
         well = well and check_.ok
     if not well:

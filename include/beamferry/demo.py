@@ -197,7 +197,7 @@ def run_until_interrupted(home: Path, port: int) -> None:
     """Run Airflow for the group's own registry until Ctrl-C."""
     console = Console()
     signal.signal(signal.SIGTERM, _ask_to_end)
-    stack = Stack(home=home, dags=REPOSITORY / "dags", plugins=REPOSITORY / "plugins", port=port)
+    stack = own_stack(home, port)
     try:
         console.print("Airflow starts; this takes about half a minute.")
         stack.start()
@@ -210,6 +210,11 @@ def run_until_interrupted(home: Path, port: int) -> None:
 def _ask_to_end(number: int, _frame: FrameType | None) -> None:
     """Let a TERM end this as Ctrl-C does, so that nothing is left running."""
     raise SystemExit(128 + number)
+
+
+def own_stack(home: Path, port: int) -> Stack:
+    """Return Airflow for the group's own registry."""
+    return Stack(home=home, dags=REPOSITORY / "dags", plugins=REPOSITORY / "plugins", port=port)
 
 
 def lab_stack(lab: Lab) -> Stack:

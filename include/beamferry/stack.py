@@ -14,7 +14,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 
@@ -140,27 +140,28 @@ class Stack:
         Raises:
             PermanentError: another process runs Airflow in this folder, or Airflow's own set-up failed.
         """
-        self._take_folder()
+        if not self._take_folder():
+            raise PermanentError(
+                "airflow-runs",
+                f"Airflow already runs in {self.home}",
+                "use that one, or stop it with Ctrl-C where it was started",
+            )
         self._end_components()
         self._airflow("db", "migrate")
         for name in COMPONENTS:
             self.start_component(name)
 
-    def _take_folder(self) -> None:
-        """Hold the folder until ``stop``; the kernel gives it back if this process dies."""
-        if self._lock is not None:
-            return
-        lock = os.open(self.home / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise PermanentError(
-                "airflow-runs",
-                f"Airflow already runs in {self.home}",
-                "use that one, or stop it with Ctrl-C where it was started",
-            ) from None
-        self._lock = lock
+    def _take_folder(self) -> bool:
+        """Hold the folder until ``stop`` unless another process does; the kernel gives it back if we die."""
+        if self._lock is None:
+            lock = os.open(self.home / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(lock)
+                return False
+            self._lock = lock
+        return True
 
     def start_component(self, name: str) -> None:
         """Start one component in a session of its own, unless it runs."""
@@ -203,20 +204,25 @@ class Stack:
             return 0, ""
         return int(pid), born
 
-    def _members(self, names: tuple[str, ...]) -> list[int]:
+    def _members(self, names: tuple[str, ...]) -> list[_Process]:
         """Return the processes of these components: a child of one can outlive it."""
         noted = [self._noted(name) for name in names]
         # A number whose process began at another time was given out again: that session is not ours.
         sessions = {pid for pid, born in noted if born and _born(pid) in {"", born}}
-        return [pid for pid, session in _processes() if session in sessions]
+        return [process for process in _processes() if process.session in sessions]
 
     def kill_component(self, name: str, sign: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to a component and all its children."""
-        for pid in self._members((name,)):
-            _signal(pid, sign)
+        for process in self._members((name,)):
+            _signal(process.pid, sign)
 
     def stop(self) -> None:
-        """Stop all components: ask first, insist after half a minute; nothing is left over."""
+        """Stop all components: ask first, insist after half a minute; nothing is left over.
+
+        What another process runs in this folder is not ours to stop, and goes on.
+        """
+        if not self._take_folder():
+            return
         self._end_components()
         if self._lock is not None:
             os.close(self._lock)
@@ -225,8 +231,10 @@ class Stack:
     def _end_components(self) -> None:
         names = tuple(COMPONENTS)
         for sign, seconds in ((signal.SIGTERM, _STOP_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
-            for pid in self._members(names):
-                _signal(pid, sign)
+            for process in self._members(names):
+                # A task has a group of its own; asking it to end is for the component that watches it.
+                if sign == signal.SIGKILL or process.group == process.session:
+                    _signal(process.pid, sign)
             end = time.monotonic() + seconds
             while self._members(names) and time.monotonic() < end:
                 self._reap()
@@ -338,14 +346,20 @@ def _free_port() -> int:
     raise PermanentError("no-port", "No TCP port is free on 127.0.0.1", "stop what listens there")
 
 
-def _processes() -> Iterator[tuple[int, int]]:
-    """Yield process and session number of everything that runs; what has ended but lingers does not."""
+class _Process(NamedTuple):
+    pid: int
+    group: int
+    session: int
+
+
+def _processes() -> Iterator[_Process]:
+    """Yield everything that runs; what has ended but lingers does not."""
     for folder in Path("/proc").iterdir():
         if not folder.name.isdecimal():
             continue
         fields = _stat(int(folder.name))
         if fields and fields[0] != "Z":
-            yield int(folder.name), int(fields[3])
+            yield _Process(int(folder.name), int(fields[2]), int(fields[3]))
 
 
 def _stat(pid: int) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from beamferry.registry import load
 from beamferry.remote import Session, script_command
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from beamferry.beamtime import Beamtime, Site
@@ -37,13 +38,16 @@ class Check:
     sentence: str
 
 
-def examine(registry_file: Path, beamtime_id: str | None) -> Iterator[Check]:
+def examine(registry_file: Path, beamtime_id: str | None, airflow: Mapping[str, str]) -> Iterator[Check]:
     """Yield the checks of the installation, of RDS-SSH, and of one beamtime or all, as they are made.
 
     Args:
         registry_file: the registry.
         beamtime_id: the one beamtime to look at, or None for all that are not archived.
+        airflow: environment of the Airflow whose connections are used.
     """
+    # What the connection says of itself is for Airflow's logs; here each line is an answer.
+    logging.getLogger("paramiko").setLevel(logging.WARNING)
     yield Check(ok=True, sentence=f"Beamferry {version('beamferry')} on Airflow {version('apache-airflow')}")
     registry = load(registry_file)
     yield from (Check(ok=False, sentence=str(problem)) for problem in registry.problems)
@@ -62,7 +66,7 @@ def examine(registry_file: Path, beamtime_id: str | None) -> Iterator[Check]:
         return
     connection = registry.site.rds_connection
     try:
-        _borrow_connection(connection)
+        _borrow_connection(connection, airflow)
         hook = SSHHook(ssh_conn_id=connection, conn_retry_attempts=1)
         if hook.host_key is None and not hook.no_host_key_check:
             yield Check(
@@ -93,25 +97,26 @@ def _beamtime(session: Session, beamtime: Beamtime, site: Site) -> Iterator[Chec
         yield Check(ok=finding.ok, sentence=f"{beamtime.id}: {text}")
 
 
-def _borrow_connection(connection: str) -> None:
+def _borrow_connection(connection: str, airflow: Mapping[str, str]) -> None:
     """Make an Airflow connection known to this process, from the environment or from Airflow's database.
 
     Raises:
         BeamferryError: Airflow knows no such connection.
     """
     name = f"AIRFLOW_CONN_{connection.upper()}"
-    if name in os.environ:
+    if name in airflow:
+        os.environ[name] = airflow[name]
         return
     command = (sys.executable, "-m", "airflow", "connections", "get", connection, "-o", "json")
     done = subprocess.run(  # noqa: S603 - the id has passed the registry's allow-list
-        command, capture_output=True, text=True, timeout=AIRFLOW_TIMEOUT, check=False
+        command, capture_output=True, text=True, timeout=AIRFLOW_TIMEOUT, check=False, env=dict(airflow)
     )
     start = done.stdout.find("[")
     if done.returncode != 0 or start < 0:
         raise BeamferryError(
             "connection-missing",
             f"Airflow knows no connection '{connection}'",
-            "add it under Admin, Connections, or run this where Airflow's settings are (./run beamferry doctor)",
+            "add it in the web interface under Admin, Connections, or set the variable " + name,
         )
     found = json.loads(done.stdout[start:])[0]
     extra = found.get("extra_dejson") or {}

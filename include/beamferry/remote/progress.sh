@@ -87,27 +87,29 @@ watch_for_stall() {
   fi
 }
 
-# Runs the script's `tick` every two seconds beside it. Its pause is a read from a pipe that stays empty: a
-# `sleep` would outlive the ticker and hold the job's lock.
+# Runs the script's `tick` every two seconds beside it. Its pause is a read from a pipe that stays empty until it
+# is to end: a `sleep` would outlive the ticker and hold the job's lock.
 start_ticker() {
   rm -f "$BEAMFERRY_JOB/stalled"
+  exec {bell}<> <(:)
   (
     trap - TERM INT EXIT
-    exec {silence}<> <(:)
     while kill -0 $$ 2>/dev/null; do
       # A look at files that come and go may fail; the next one is due in two seconds.
       tick || :
       watch_for_stall || :
-      read -r -t "$TICK_SECONDS" -u "$silence" || :
+      if read -r -t "$TICK_SECONDS" -u "$bell"; then break; fi
     done
   ) &
   ticker=$!
 }
 
+# Lets the ticker finish what it is writing: killed, it could leave a child that renames its older file over ours.
 stop_ticker() {
   [[ -n $ticker ]] || return 0
-  kill "$ticker" 2>/dev/null || :
+  echo >&"$bell"
   wait "$ticker" 2>/dev/null || :
+  exec {bell}>&-
   ticker=''
 }
 
@@ -137,7 +139,6 @@ end_children() {
 
 terminated() {
   trap '' TERM INT
-  stop_ticker
   end_children
   finish 143
 }
