@@ -90,11 +90,20 @@ def _whole(runs: Runs) -> dict[str, int]:
     return found
 
 
-class _Watch(threading.Thread):
-    """Counts the jobs of the beamtime that run rsync at the same time."""
+def _file_system(pid: int) -> str:
+    """What a process sees as its file system: each host of each lab has its own."""
+    try:
+        return str(Path(f"/proc/{pid}/ns/mnt").readlink())
+    except OSError:
+        return "gone"
 
-    def __init__(self) -> None:
+
+class _Watch(threading.Thread):
+    """Counts the jobs of the beamtime that run at the same time, on this lab's RDS-SSH."""
+
+    def __init__(self, runs: Runs) -> None:
         super().__init__(daemon=True)
+        self.rds = _file_system(runs.lab.rds.sshd.pid) if runs.lab.rds.sshd else ""
         self.most = 0
         self.done = threading.Event()
 
@@ -103,6 +112,8 @@ class _Watch(threading.Thread):
             groups = set()
             for process in psutil.process_iter(["cmdline"]):
                 line = process.info["cmdline"] or []
+                if _file_system(process.pid) != self.rds:
+                    continue
                 if any(word.endswith(("/transfer.sh", "/dry_run.sh", "/verify.sh")) for word in line[:3]):
                     try:
                         groups.add(os.getpgid(process.pid))
@@ -137,7 +148,7 @@ def _remove(folder: Path) -> None:
 
 def _kills(runs: Runs, targets: list[str], seed: int) -> None:
     chance = random.Random(seed)
-    watch = _Watch()
+    watch = _Watch(runs)
     watch.start()
     ended = 0
     try:
