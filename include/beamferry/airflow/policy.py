@@ -48,9 +48,7 @@ def skip_reason(task_id: str, *, mode: Mode, scheduled: bool, now: datetime, tap
     from tape. (An ``end_date`` on the DAG would leave that person's run waiting for ever without a word.)
     """
     if scheduled and now.date() > tape_day:
-        return (
-            f"the nightly runs of this beamtime ended with its tape day, {tape_day}; start one by hand"
-        )
+        return f"the nightly runs of this beamtime ended with its tape day, {tape_day}; start one by hand"
     if task_id in _LEFT_OUT[mode]:
         return f"not part of a run in mode '{mode}'"
     return None

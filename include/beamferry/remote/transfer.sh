@@ -50,6 +50,24 @@ done
 [[ -s $work/todo.totals && -e $work/todo ]] || refuse "transfer.sh: no to-do list in $work: the dry run comes first"
 
 work=$(readlink -m -- "$work")
+# OpenSSH's first choice, ChaCha20, takes twice the processor time of AES where the processor has AES built in (2.4 s
+# against 1.2 s per GiB, both ends together, OpenSSH 9.2). A choice that somebody made in the configuration stays.
+prefer_aes() {
+  local first=^aes128-gcm@openssh.com at
+  grep -qw aes /proc/cpuinfo || return 0
+  read -r -a ssh <<<"$words"
+  "${ssh[@]}" -G -- "$host" 2>/dev/null | grep -q '^ciphers chacha20' || return 0
+  # "^", before the others, came with OpenSSH 8.1; the far side may still choose any of the others.
+  "${ssh[@]}" -G -o "Ciphers=$first" -- "$host" >/dev/null 2>&1 || return 0
+  words+=" -o Ciphers=$first"
+  for ((at = 0; at < ${#rsync[@]} - 1; at++)); do
+    [[ ${rsync[at]} != -e ]] || rsync[at + 1]+=" -o Ciphers=$first"
+  done
+}
+
+# The command without its last three words (-- SOURCE DESTINATION).
+rsync=("${@:1:$#-3}")
+prefer_aes
 set_far "$words" "$account" "$host" "$source"
 # rsync 3.5 does not follow a link of another owner's to the destination (exit 3): go where it leads.
 destination=$(readlink -m -- "$destination")
@@ -59,8 +77,6 @@ mkdir -p -- "$destination" 2>>"$errors" || finish 11
 # and the sizes of what is there show how far the streams are. It lies in the partial folder, which nothing lists.
 # Each stream has its own below it: creating files in one folder, they would wait for each other.
 temporary=$destination/.beamferry-partial/.beamferry-temporary
-# The command without its last three words (-- SOURCE DESTINATION) and with them.
-rsync=("${@:1:$#-3}")
 from_to=(-- "${@:$#-1:1}" "$destination/")
 
 live=$work/live
