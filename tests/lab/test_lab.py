@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from ruamel.yaml import YAML
+import yaml
 
 from beamferry.errors import PermanentError
 from beamferry.facilities.diamond import DiamondBeamtime
@@ -159,7 +159,7 @@ def test_mail_is_kept(lab: Lab) -> None:
 
 
 def test_the_registry_is_valid_and_names_the_labs_folders(either: Lab) -> None:
-    registry = YAML(typ="safe").load(either.registry.read_text())
+    registry = yaml.safe_load(either.registry.read_text())
     beamtime = DiamondBeamtime.model_validate(registry["beamtimes"][0])
 
     assert beamtime.source_path == either.source
@@ -170,7 +170,7 @@ def test_the_registry_is_valid_and_names_the_labs_folders(either: Lab) -> None:
 
 def test_a_later_end_of_the_visit_keeps_its_source(lab: Lab) -> None:
     text = lab.registry_text(ended=date(2026, 11, 20))
-    beamtime = DiamondBeamtime.model_validate(YAML(typ="safe").load(text)["beamtimes"][0])
+    beamtime = DiamondBeamtime.model_validate(yaml.safe_load(text)["beamtimes"][0])
 
     assert beamtime.source_path == lab.source
     assert beamtime.year == 2026
