@@ -68,7 +68,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
             dags=REPOSITORY / "dags",
             plugins=REPOSITORY / "plugins",
             connections=lab.airflow_connections(),
-            env={**WATCHFUL, "BEAMFERRY_REGISTRY": str(lab.registry)},
+            env={
+                **WATCHFUL,
+                "BEAMFERRY_REGISTRY": str(lab.registry),
+                # The tests of the DAGs name a database of their own to this process.
+                "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{lab.folder}/airflow/airflow.db",
+            },
         )
         stack.start()
         stack.wait_healthy(180)
