@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import paramiko
 
+from beamferry.complaints import Errand, interpret_ssh
 from beamferry.errors import BeamferryError, PermanentError, TransientError
 from beamferry.rsync import SSH, Traits
-from beamferry.rsync_output import Errand, interpret_ssh
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,9 +13,9 @@ from beamferry.airflow.policy import POLL_SECONDS
 from beamferry.airflow.state import asset_name
 from beamferry.airflow.task import BeamtimeTask
 from beamferry.airflow.triggers import KILLED, RemoteJobTrigger
+from beamferry.complaints import interpret_exit
 from beamferry.errors import BeamferryError, PermanentError, TransientError
 from beamferry.remote import Job, parse_status
-from beamferry.rsync_output import interpret_exit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
