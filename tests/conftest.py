@@ -68,12 +68,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
             dags=REPOSITORY / "dags",
             plugins=REPOSITORY / "plugins",
             connections=lab.airflow_connections(),
-            env={
-                **WATCHFUL,
-                "BEAMFERRY_REGISTRY": str(lab.registry),
-                # The tests of the DAGs name a database of their own to this process.
-                "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{lab.folder}/airflow/airflow.db",
-            },
+            env={**WATCHFUL, "BEAMFERRY_REGISTRY": str(lab.registry)},
         )
         stack.start()
         stack.wait_healthy(180)

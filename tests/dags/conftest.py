@@ -14,7 +14,6 @@ _HOME = tempfile.mkdtemp(prefix="beamferry-dags-")
 os.environ.update(
     AIRFLOW_HOME=_HOME,
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
-    AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{_HOME}/airflow.db",
 )
 
 if TYPE_CHECKING:
