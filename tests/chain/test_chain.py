@@ -121,24 +121,26 @@ def test_a_dry_run_moves_nothing_and_a_verification_says_that_all_is_missing(run
     assert runs.tasks(run)["transfer"] == "skipped"
 
 
-def test_approval_waits_for_a_person_and_no_means_no(runs: Runs) -> None:
-    for answer, transfer in (("Reject", "skipped"), ("Approve", "success")):
-        run = runs.begin(require_approval=True)
-        detail = f"/dags/{DAG_ID}/dagRuns/{run}/taskInstances/approve/-1/hitlDetails"
-        waits = lambda run=run: runs.tasks(run).get("approve") == "awaiting_input"  # noqa: E731
-        runs.wait(waits, "the run waits for a person")
-        assert "To move" in runs.stack.api("GET", detail)["body"]
+@pytest.mark.parametrize(("answer", "transfer"), [("Reject", "skipped"), ("Approve", "success")])
+def test_approval_waits_for_a_person_and_no_means_no(runs: Runs, answer: str, transfer: str) -> None:
+    run = runs.begin(require_approval=True)
+    detail = f"/dags/{DAG_ID}/dagRuns/{run}/taskInstances/approve/-1/hitlDetails"
 
+    def waits() -> bool:
+        return runs.tasks(run).get("approve") == "awaiting_input"
+
+    def answered() -> bool:
         # An answer within the moment in which the task is parked is lost, and Airflow asks once more.
-        def answered(run: str = run, detail: str = detail, answer: str = answer) -> bool:
-            if waits(run):
-                runs.stack.api("PATCH", detail, {"chosen_options": [answer]})
-            return runs.state(run) in {"success", "failed"}
+        if waits():
+            runs.stack.api("PATCH", detail, {"chosen_options": [answer]})
+        return runs.state(run) in {"success", "failed"}
 
-        runs.wait(answered, "the run ended after the answer")
-        assert runs.state(run) == "success"
-        tasks = runs.tasks(run)
-        assert (tasks["transfer"], tasks["verify_sizes"], tasks["certify"]) == (transfer,) * 3
+    runs.wait(waits, "the run waits for a person")
+    assert "To move" in runs.stack.api("GET", detail)["body"]
+    runs.wait(answered, "the run ended after the answer")
+    assert runs.state(run) == "success"
+    tasks = runs.tasks(run)
+    assert (tasks["transfer"], tasks["verify_sizes"], tasks["certify"]) == (transfer,) * 3
 
 
 def test_a_flipped_byte_with_its_size_and_time_kept_is_found_and_the_certificate_says_so(runs: Runs) -> None:
