@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from beamferry.beamtime import Beamtime
     from beamferry.lab import Lab
+    from beamferry.lab.mail_server import MailServer
     from beamferry.stack import Stack
 
 # What the tests wait for at the most; nothing is asserted about how long anything takes.
@@ -30,6 +31,9 @@ WATCHFUL = {
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
     "AIRFLOW__BEAMFERRY__POLL_SECONDS": "1",
     "AIRFLOW__BEAMFERRY__RETRY_DELAY_SECONDS": "2",
+    "AIRFLOW__BEAMFERRY__MAIL_RETRY_DELAY_SECONDS": "2",
+    "AIRFLOW__BEAMFERRY__ALERTS_LOOK_SECONDS": "5",
+    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
 }
 
 
@@ -39,6 +43,7 @@ class Runs:
 
     lab: Lab
     stack: Stack
+    secure: MailServer
 
     @property
     def beamtime(self) -> Beamtime:
@@ -79,9 +84,9 @@ class Runs:
         found = self.stack.api("GET", f"/dags/{DAG_ID}/dagRuns/{run}/taskInstances")["task_instances"]
         return {task["task_id"]: task["state"] for task in found}
 
-    def known(self) -> dict[str, Any]:
-        """What Airflow knows of the beamtime."""
-        for asset in self.stack.api("GET", f"/assets?name_pattern={ASSET}")["assets"]:
+    def known(self, name: str = ASSET) -> dict[str, Any]:
+        """What Airflow knows of the beamtime, or of another asset."""
+        for asset in self.stack.api("GET", f"/assets?name_pattern={name}")["assets"]:
             stored = self.stack.api("GET", f"/assets/{asset['id']}/state-store")["asset_state_store"]
             return {entry["key"]: entry["value"] for entry in stored}
         return {}

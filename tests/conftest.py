@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ import pytest
 
 from beamferry.demo import DAG_ID
 from beamferry.lab import Faults, Lab
+from beamferry.lab.authority import Authority
+from beamferry.lab.mail_server import MailServer
 from beamferry.stack import Stack
 from beamtime_runs import WATCHFUL, Runs
 
@@ -61,18 +64,30 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     """The chain in a real Airflow, after the run that a new beamtime gets by itself."""
     lab = Lab(tmp_path_factory.mktemp("chain"))
     stack = None
+    # A second mail server, as universities have them: with TLS, a password, and an authority of its own.
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("secure")
+    secure = MailServer(folder, "127.0.0.1", port, Authority(folder / "ca"))
     try:
+        secure.start()
         lab.up("8000000", ended=datetime.now(ZoneInfo("Europe/London")).date() - timedelta(days=5))
         stack = Stack(
             home=lab.folder / "airflow",
             dags=REPOSITORY / "dags",
             plugins=REPOSITORY / "plugins",
-            connections=lab.airflow_connections(),
-            env={**WATCHFUL, "BEAMFERRY_REGISTRY": str(lab.registry)},
+            connections={**lab.airflow_connections(), "smtp_secure": secure.connection},
+            env={
+                **WATCHFUL,
+                "BEAMFERRY_REGISTRY": str(lab.registry),
+                # What Python's TLS trusts; nothing else that these tests talk to has a certificate.
+                "SSL_CERT_FILE": str(folder / "ca" / "ca.pem"),
+            },
         )
         stack.start()
         stack.wait_healthy(180)
-        chain = Runs(lab, stack)
+        chain = Runs(lab, stack, secure)
         path = f"/dags/{DAG_ID}"
         chain.wait(
             lambda: any(d["dag_id"] == DAG_ID for d in stack.api("GET", "/dags")["dags"]), "the DAG is there"
@@ -88,6 +103,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     finally:
         if stack is not None:
             stack.stop()
+        secure.stop()
         lab.down()
 
 

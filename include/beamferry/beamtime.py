@@ -191,6 +191,12 @@ class Site(Frozen):
         description="Folder on RDS below which all beamtimes land; must exist on RDS-SSH."
     )
     notify: MailAddresses = Field((), description="Mail addresses that get every alert.")
+    smtp_connection: ConnectionId = Field(
+        "smtp_default", description="Airflow connection of the mail server; from_email is in its extras."
+    )
+    weekly_summary: bool = Field(
+        False, description="Also mail every Monday that all is well, when nothing else is to be told."
+    )
     time_zone: Annotated[str, AfterValidator(_zone)] = Field(
         "Europe/London", description="IANA zone used in texts; all reckoning is UTC."
     )
@@ -229,6 +235,10 @@ class Beamtime(Frozen):
     )
     manifest: bool = Field(False, description="Write a SHA-256 manifest beside the data.")
     notify: MailAddresses = Field((), description="Further mail addresses for this beamtime.")
+    restore_requested: Day | None = Field(
+        None,
+        description="Day on which the data was asked back from tape; alerts about tape pause from then on.",
+    )
     archived: bool = Field(False, description="Retired: kept for the record, no DAG is made.")
 
     @property
@@ -250,6 +260,16 @@ class Beamtime(Frozen):
     def retention(self) -> timedelta:
         """Time on disk after the end of the beamtime, by the facility's own rule."""
         raise NotImplementedError
+
+    @property
+    def published_minimum(self) -> timedelta | None:
+        """Time after which the facility's own policy lets it move a file, where that is earlier; else None."""
+        return None
+
+    @property
+    def registration_ends(self) -> date | None:
+        """First day on which the facility no longer lets the account fetch this beamtime, None where it always does."""
+        return None
 
     @property
     def derived_source(self) -> str:

@@ -254,3 +254,9 @@ def up(
     from beamferry.demo import run_until_interrupted  # noqa: PLC0415
 
     run_until_interrupted(home.absolute(), port)
+
+
+# Last, so that the commands stand in the order in which they are needed.
+from beamferry import cli_alerts  # noqa: E402
+
+app.add_typer(cli_alerts.app)

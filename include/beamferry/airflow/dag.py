@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypedDict
 import pendulum
 from airflow.sdk import DAG, chain
 
-from beamferry.airflow import operators, policy
+from beamferry.airflow import notices, operators, policy
 from beamferry.airflow.params import form
 from beamferry.airflow.state import asset
 from beamferry.registry import Registry, load, registry_path
@@ -72,6 +72,7 @@ def beamtime_dag(beamtime: Beamtime, site: Site) -> DAG:
             "trigger_rule": "none_failed",
             # The asset as inlet opens its state to the task; only the certificate is an event for other DAGs.
             "inlets": [home],
+            "on_failure_callback": notices.after_failure,
         },
     ) as dag:
         known: _Known = {"beamtime": beamtime, "site": site}
@@ -82,7 +83,12 @@ def beamtime_dag(beamtime: Beamtime, site: Site) -> DAG:
             operators.Approve(task_id="approve", **known),
             operators.Transfer(task_id="transfer", **known),
             operators.VerifySizes(task_id="verify_sizes", **known),
-            operators.Certify(task_id="certify", outlets=[home], **known),
+            operators.Certify(
+                task_id="certify",
+                outlets=[home],
+                on_success_callback=notices.after_certificate,
+                **known,
+            ),
         )
     return dag
 

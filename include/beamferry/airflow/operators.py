@@ -311,6 +311,15 @@ class Certify(RemoteJobOperator):
         text = to_text(certificate)
         session.write(f"{self.folder}/{JSON_NAME}", to_json(certificate).encode(), mode=0o644)
         session.write(f"{self.folder}/{TEXT_NAME}", text.encode(), mode=0o644)
+        self.state.set(
+            "certificate",
+            {
+                "outcome": verdict.outcome.value,
+                "folder": self.folder,
+                "at": certificate.issued_at.isoformat(),
+                "run_id": context["run_id"],
+            },
+        )
         for line in text.splitlines()[:12]:
             self.log.info(line)
         if verdict.outcome is Outcome.VERIFIED:

@@ -8,11 +8,27 @@ from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.sdk.execution_time.context import AssetStateStoreAccessor
 
+from beamferry.known import Known
+
 if TYPE_CHECKING:
     from beamferry.beamtime import Beamtime
+    from beamferry.forecast import Sample
     from beamferry.remote import Progress
 
-Key = Literal["plan", "progress", "verification", "rate", "problem", "alerts"]
+Key = Literal[
+    "plan",
+    "progress",
+    "verification",
+    "rate",
+    "problem",
+    "certificate",
+    "log_in",
+    "alerts",
+    "rehearsal",
+    "alerts_ran",
+]
+# What says how a beamtime is; the rest is the alerts' own memory.
+KNOWN: tuple[Key, ...] = ("plan", "progress", "verification", "rate", "problem", "certificate", "log_in")
 
 
 def asset_name(beamtime: Beamtime) -> str:
@@ -47,6 +63,15 @@ class BeamtimeState:
             return value
         raise TypeError(f"asset state '{key}' holds {type(value).__name__}, not an object")
 
+    async def history(self, run_id: str) -> tuple[Sample, ...]:
+        """Return the series that a run has published so far, so that another triggerer can go on with it."""
+        try:
+            value = await self._store.aget("progress")
+        except AirflowRuntimeError:
+            return ()
+        moving = Known.read({"progress": value if isinstance(value, dict) else None}).moving
+        return () if moving is None or moving.run_id != run_id else moving.samples
+
     def set(self, key: Key, value: dict[str, Any]) -> None:
         """Store a value; it replaces what was there."""
         self._store.set(key, value)
@@ -55,12 +80,23 @@ class BeamtimeState:
         """Remove a value that is no longer true."""
         self._store.delete(key)
 
-    async def publish(self, progress: Progress, *, part: str, run_id: str) -> bool:
+    def known(self) -> Known:
+        """Return all that is known of the beamtime."""
+        return Known.read({key: self.get(key) for key in KNOWN})
+
+    async def publish(
+        self, progress: Progress, *, part: str, run_id: str, history: tuple[Sample, ...] = ()
+    ) -> bool:
         """Store how far a job is, from the triggerer; returns False when the API server could not be asked.
 
         Progress that is lost is replaced by the next poll's, so a restart of the API server must not end a job.
         """
-        value: dict[str, Any] = {**vars(progress), "part": part, "run_id": run_id}
+        value: dict[str, Any] = {
+            **vars(progress),
+            "part": part,
+            "run_id": run_id,
+            "history": [[sample.at, sample.done] for sample in history],
+        }
         try:
             await self._store.aset("progress", value)
         except AirflowRuntimeError:

@@ -92,6 +92,9 @@ class BeamtimeTask(BaseOperator):
         try:
             yield
         except BeamferryError as error:
+            at = pendulum.now("UTC").isoformat()
+            before = self.state.get("problem") or {}
+            same = (before.get("code"), before.get("task")) == (error.code, self.task_id)
             self.state.set(
                 "problem",
                 {
@@ -100,7 +103,9 @@ class BeamtimeTask(BaseOperator):
                     "remedy": error.remedy[:1000],
                     "task": self.task_id,
                     "run_id": context["run_id"],
-                    "at": pendulum.now("UTC").isoformat(),
+                    "at": at,
+                    # A fault that comes again every night is one fault: people are told of it once.
+                    "since": (before.get("since") or before.get("at")) if same else at,
                 },
             )
             raise

@@ -10,6 +10,7 @@ from airflow.providers.ssh.triggers.ssh_remote_job import SSHRemoteJobTrigger
 
 from beamferry.airflow.state import BeamtimeState
 from beamferry.errors import TransientError
+from beamferry.forecast import Sample, recorded
 from beamferry.remote import Job, Progress, parse_status
 
 # What a shell reports for a process that was killed; the operator reads it as "died, start again".
@@ -35,6 +36,7 @@ class RemoteJobTrigger(SSHRemoteJobTrigger):
         self.asset = asset
         self.run_id = run_id
         self._published: Progress | None = None
+        self._history: tuple[Sample, ...] | None = None
 
     @property
     def job(self) -> Job:
@@ -56,7 +58,7 @@ class RemoteJobTrigger(SSHRemoteJobTrigger):
             # The base class reconnects on connection errors and gives up after its limit.
             raise ConnectionError(str(error)) from error
         if status.progress is not None and status.progress != self._published:
-            if await BeamtimeState(self.asset).publish(status.progress, part=self.part, run_id=self.run_id):
+            if await self._publish(status.progress):
                 self._published = status.progress
             else:
                 self.log.warning("Progress could not be stored; the next poll tries again")
@@ -66,6 +68,14 @@ class RemoteJobTrigger(SSHRemoteJobTrigger):
             return status.exit_code
         self.log.warning("The job on RDS-SSH is %s: its process is gone without a result", status.state)
         return KILLED
+
+    async def _publish(self, progress: Progress) -> bool:
+        """Store the progress, and how it came to it: forecasts are made from the whole of a transfer."""
+        state = BeamtimeState(self.asset)
+        if self._history is None:
+            self._history = await state.history(self.run_id)
+        self._history = recorded(self._history, Sample(progress.updated, progress.bytes_done))
+        return await state.publish(progress, part=self.part, run_id=self.run_id, history=self._history)
 
     async def on_kill(self) -> None:
         """Stop the whole process group on RDS-SSH when a person stops the task."""

@@ -42,6 +42,11 @@ class DiamondBeamtime(Beamtime):
         return timedelta(days=40)
 
     @property
+    def published_minimum(self) -> timedelta:
+        """Days that Diamond's policy page grants each file from its creation on."""
+        return timedelta(days=30)
+
+    @property
     def derived_source(self) -> str:
         """Diamond's layout: beamline, year, visit."""
         return f"/dls/{self.instrument}/data/{self.year}/{self.id}"

@@ -1,7 +1,8 @@
 """The lab's mail server: takes every message and keeps it as one line of JSON.
 
-Run as ``python -m beamferry.lab.mail ADDRESS PORT MAILBOX RECORD``; the record names the process when
-it listens.
+Run as ``python -m beamferry.lab.mail ADDRESS PORT MAILBOX RECORD MARK [CERTIFICATE LOGIN]``; the record names the
+process when it listens. With a certificate it takes mail after STARTTLS and a log-in only; LOGIN is a file with
+name and password, one a line. While the file MARK is there it takes nothing.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import ssl
 import sys
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
@@ -16,11 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult
 
 from beamferry.lab.process import Process
 
 if TYPE_CHECKING:
-    from aiosmtpd.smtp import SMTP, Envelope, Session
+    from aiosmtpd.smtp import SMTP, Envelope, LoginPassword, Session
 
 
 def record_of(
@@ -42,12 +45,15 @@ def record_of(
 class Mailbox:
     """aiosmtpd handler that appends to the mailbox file."""
 
-    def __init__(self, mailbox: Path) -> None:
-        """Keep messages in ``mailbox``."""
+    def __init__(self, mailbox: Path, mark: Path) -> None:
+        """Keep messages in ``mailbox``, unless ``mark`` is there."""
         self.mailbox = mailbox
+        self.mark = mark
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
         """Keep one message; the name is aiosmtpd's."""
+        if self.mark.exists():
+            return "451 not now"
         content = envelope.content
         raw = content if isinstance(content, bytes) else (content or "").encode()
         record = record_of(envelope.mail_from, list(envelope.rcpt_tos), raw, datetime.now(UTC))
@@ -56,12 +62,36 @@ class Mailbox:
         return "250 kept"
 
 
+def _security(certificate: str | None = None, login: str | None = None) -> dict[str, Any]:
+    """Return what makes the controller ask for TLS and a log-in, nothing without a certificate."""
+    if certificate is None or login is None:
+        return {}
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    name, password = Path(login).read_text().split()
+
+    def check(
+        _server: SMTP, _session: Session, _envelope: Envelope, _mechanism: str, data: LoginPassword
+    ) -> AuthResult:
+        return AuthResult(success=(data.login, data.password) == (name.encode(), password.encode()))
+
+    return {
+        "tls_context": context,
+        "require_starttls": True,
+        "auth_required": True,
+        "auth_require_tls": True,
+        "authenticator": check,
+    }
+
+
 def main() -> None:
     """Serve until told to end."""
-    address, port, mailbox, record = sys.argv[1:]
+    address, port, mailbox, record, mark, *secure = sys.argv[1:]
     signals = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    controller = Controller(Mailbox(Path(mailbox)), hostname=address, port=int(port))
+    controller = Controller(
+        Mailbox(Path(mailbox), Path(mark)), hostname=address, port=int(port), **_security(*secure)
+    )
     controller.start()
     if (process := Process.of(os.getpid())) is not None:
         process.save(Path(record))

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from beamferry.errors import PermanentError
+from beamferry.lab.keys import write_private
 from beamferry.lab.process import Process, stop
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from beamferry.lab.authority import Authority
+
+SENDER = "beamferry@example.ac.uk"
 
 _START_SECONDS = 15.0
 
@@ -26,16 +34,50 @@ class MailServer:
         folder: where it keeps its mailbox, record and log.
         address: loopback address.
         port: TCP port.
+        authority: signs its certificate; without one it speaks in clear and asks for no log-in.
     """
 
     folder: Path
     address: str
     port: int
+    authority: Authority | None = None
 
     @property
     def mailbox(self) -> Path:
         """One line of JSON for each message: received, sender, recipients, subject, text, html."""
         return self.folder / "mail.jsonl"
+
+    @property
+    def login(self) -> tuple[str, str]:
+        """Name and password that it asks for where it has a certificate, made once."""
+        file = self.folder / "mail.login"
+        if not file.exists():
+            write_private(file, f"beamferry\n{secrets.token_urlsafe(12)}\n")
+        name, password = file.read_text().split()
+        return name, password
+
+    @property
+    def connection(self) -> dict[str, Any]:
+        """The Airflow connection to it, as ``AIRFLOW_CONN_<ID>`` takes it in JSON."""
+        extra: dict[str, Any] = {"disable_ssl": True, "from_email": SENDER, "retry_limit": 1, "timeout": 5}
+        found: dict[str, Any] = {"conn_type": "smtp", "host": self.address, "port": self.port}
+        if self.authority is None:
+            return {**found, "extra": {**extra, "disable_tls": True}}
+        name, password = self.login
+        return {**found, "login": name, "password": password, "extra": {**extra, "disable_tls": False}}
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Let it take no mail for a while, as a server does that is down for work."""
+        self._mark.touch()
+        try:
+            yield
+        finally:
+            self._mark.unlink(missing_ok=True)
+
+    @property
+    def _mark(self) -> Path:
+        return self.folder / "mail.refuse"
 
     @property
     def _record(self) -> Path:
@@ -63,10 +105,14 @@ class MailServer:
         self._record.unlink(missing_ok=True)
         log = self.folder / "mail.log"
         server = (sys.executable, "-m", "beamferry.lab.mail", self.address, str(self.port))
+        secure: tuple[str, ...] = ()
+        if self.authority is not None:
+            _ = self.login
+            secure = (str(self.authority.issue((self.address, "localhost"))), str(self.folder / "mail.login"))
         with log.open("wb") as output:
             # With a session and a parent of its own it outlives this command.
             subprocess.run(
-                ("setsid", "--fork", *server, str(self.mailbox), str(self._record)),
+                ("setsid", "--fork", *server, str(self.mailbox), str(self._record), str(self._mark), *secure),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -1,0 +1,102 @@
+"""The daily DAG of the alerts: wait until anything is due, then mail it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pendulum
+from airflow.sdk import DAG, Asset, Param
+
+from beamferry.airflow import alerting, policy
+from beamferry.airflow.state import asset
+
+if TYPE_CHECKING:
+    from beamferry.beamtime import Site
+    from beamferry.registry import Registry
+
+DAG_ID = "deadlines"
+REHEARSAL_ID = "deadlines_rehearsal"
+# Late enough for a night's transfers to have told how far they are, early enough for the same day's action.
+_MORNING = "0 7 * * *"
+# Until the evening: what becomes due during the day, e.g. after a failure, is told on the same day.
+_WATCH = timedelta(hours=12)
+
+
+def deadlines_dag(registry: Registry, site: Site) -> DAG:
+    """Return the DAG that tells people of deadlines before they pass."""
+    with DAG(
+        DAG_ID,
+        description="Mails who has to know of a deadline, every morning",
+        doc_md=_DOC,
+        schedule=_MORNING,
+        is_paused_upon_creation=False,
+        **_shared(registry, site),
+    ) as dag:
+        _chain(registry, site)
+    return dag
+
+
+def rehearsal_dag(registry: Registry, site: Site) -> DAG:
+    """Return the DAG that shows what a morning would bring; a DAG of its own, as the daily one may be waiting."""
+    with DAG(
+        REHEARSAL_ID,
+        description="Mails what the morning of a day would bring, marked as a rehearsal",
+        doc_md=_REHEARSAL_DOC,
+        schedule=None,
+        params={
+            "as_of": Param(
+                type="string",
+                format="date",
+                title="Day",
+                description="The mails of its morning are sent, marked as a rehearsal; nobody counts as told.",
+            )
+        },
+        is_paused_upon_creation=False,
+        **_shared(registry, site),
+    ) as dag:
+        _chain(registry, site)
+    return dag
+
+
+def _shared(registry: Registry, site: Site) -> dict[str, Any]:
+    memory = Asset(name=alerting.ALERTS_ASSET, uri=f"x-beamferry:{alerting.ALERTS_ASSET}", group="beamferry")
+    return {
+        "start_date": pendulum.datetime(2021, 1, 1, tz=site.time_zone),
+        "catchup": False,
+        "max_active_runs": 1,
+        "tags": ["alerts"],
+        "default_args": {
+            "retries": alerting.RETRIES,
+            "retry_delay": alerting.RETRY_DELAY,
+            "retry_exponential_backoff": 2,
+            "max_retry_delay": alerting.MAX_RETRY_DELAY,
+            "retry_policy": policy.RETRY_POLICY,
+            "inlets": [memory, *(asset(one) for one in registry.beamtimes if not one.archived)],
+        },
+    }
+
+
+def _chain(registry: Registry, site: Site) -> None:
+    due = alerting.AlertsDue(
+        task_id="alerts_due",
+        registry=registry,
+        site=site,
+        mode="reschedule",
+        poke_interval=alerting.LOOK_SECONDS,
+        timeout=_WATCH,
+        soft_fail=True,
+    )
+    due >> alerting.SendDigests(task_id="send_digests", registry=registry, site=site)
+
+
+_DOC = """
+Looks every morning at what is known of each beamtime. When anybody has to be told of anything, `send_digests` mails
+one digest to each person, the most urgent first; while nobody has, `alerts_due` waits until the evening and proves
+every quarter of an hour that the mail server answers.
+"""
+
+_REHEARSAL_DOC = """
+Trigger this with a day to see what its morning would bring: the mails come marked as a rehearsal, and nobody counts as
+told. A rehearsal remembers what it sent, so that days rehearsed one after the other come as they would in earnest.
+"""

@@ -1,0 +1,88 @@
+"""Mails that cannot wait for the morning: a run failed, a beamtime is home, somebody has to log in."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from beamferry import mail
+from beamferry.airflow.alerting import Post, link
+from beamferry.airflow.state import BeamtimeState, asset_name
+from beamferry.airflow.task import BeamtimeTask
+from beamferry.alerts import Kind
+from beamferry.digest import Watched, item
+from beamferry.errors import BeamferryError
+from beamferry.ledger import Ledger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from beamferry.beamtime import Beamtime, Site
+
+_AT_ONCE = {Kind.PROBLEM, Kind.LOG_IN, Kind.CERTIFICATE}
+_log = logging.getLogger(__name__)
+
+
+def tell(beamtime: Beamtime, site: Site) -> int:
+    """Mail what cannot wait to everybody who was not told yet; returns how many mails the server took.
+
+    A mail server that refuses is no reason for a task to fail: the next morning's digest tells what this could not.
+    """
+    state, sent = BeamtimeState(asset_name(beamtime)), 0
+    now = datetime.now(UTC)
+    at = f"{now.astimezone(ZoneInfo(site.time_zone)):%A %-d %B %Y, %H:%M}"
+    watched = Watched(beamtime, state.known(), Ledger.read(state.get("alerts")), link(beamtime))
+    ledger = watched.ledger
+    for recipient in watched.recipients(site):
+        for alert in watched.outstanding(site, recipient, now):
+            if alert.kind not in _AT_ONCE:
+                continue
+            ledger = ledger.written((alert,), recipient, now)
+            state.set("alerts", ledger.stored())
+            try:
+                Post(site).send(mail.notice(recipient, item(watched, site, (alert,), now), at))
+            except BeamferryError as error:
+                _log.warning("%s was not told yet, the morning's digest will do it: %s", recipient, error)
+                return sent
+            ledger = ledger.confirmed((alert,), recipient, now)
+            state.set("alerts", ledger.stored())
+            sent += 1
+    return sent
+
+
+def after_failure(context: Context) -> None:
+    """Record a failure that no task could put into words, and tell; Airflow calls this after the last try."""
+    task = _task(context)
+    state = BeamtimeState(asset_name(task.beamtime))
+    told = state.get("problem")
+    if told is None or told.get("run_id") != context["run_id"]:
+        at = datetime.now(UTC).isoformat()
+        reason = type(context.get("exception")).__name__
+        state.set(
+            "problem",
+            {
+                "code": "task-failed",
+                "problem": f"The task {task.task_id} failed for a reason that it could not name ({reason})",
+                "remedy": "read the end of its log in Airflow; if it names nothing of yours, start a run in mode sync",
+                "task": task.task_id,
+                "run_id": context["run_id"],
+                "at": at,
+                "since": at,
+            },
+        )
+    tell(task.beamtime, task.site)
+
+
+def after_certificate(context: Context) -> None:
+    """Tell that a beamtime is home; Airflow calls this after the certificate is written."""
+    task = _task(context)
+    tell(task.beamtime, task.site)
+
+
+def _task(context: Context) -> BeamtimeTask:
+    task = context["task"]
+    if not isinstance(task, BeamtimeTask):
+        raise TypeError(f"{task.task_id} is no task of a beamtime")
+    return task

@@ -1,0 +1,181 @@
+"""From what is known of all beamtimes to what one person is told today, most urgent first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from beamferry.alerts import Digest, Item, Kind
+from beamferry.deadlines import days_left, due
+from beamferry.plan import deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from datetime import datetime
+
+    from beamferry.alerts import Alert
+    from beamferry.beamtime import Beamtime, Site
+    from beamferry.known import Known
+    from beamferry.ledger import Ledger
+
+# What is told at once is told by the task itself, within this time; both must not tell it.
+_GRACE = timedelta(minutes=15)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One beamtime as the alerts see it.
+
+    Args:
+        beamtime: the registry's entry.
+        known: what its asset says.
+        ledger: who was told what of it.
+        link: address of its DAG in Airflow, '' where none is known.
+    """
+
+    beamtime: Beamtime
+    known: Known
+    ledger: Ledger
+    link: str = ""
+
+    def recipients(self, site: Site) -> tuple[str, ...]:
+        """Return who is told of it: the group's addresses, then the entry's own."""
+        return tuple(dict.fromkeys((*site.notify, *self.beamtime.notify)))
+
+    def outstanding(self, site: Site, recipient: str, now: datetime) -> tuple[Alert, ...]:
+        """Return what this recipient has still to be told, most urgent first."""
+        if recipient not in self.recipients(site):
+            return ()
+        return self.ledger.outstanding(self.due(site, now), recipient)
+
+    def due(self, site: Site, now: datetime) -> tuple[Alert, ...]:
+        """Return what is true of it and worth telling, most urgent first."""
+        return due(self.beamtime, site, self.known, now, first_seen=self.ledger.first_seen)
+
+    def ripe(self, site: Site, recipient: str, now: datetime) -> tuple[Alert, ...]:
+        """Return what is outstanding and was not just left to the task that tells it at once."""
+        found = self.outstanding(site, recipient, now)
+        return tuple(alert for alert in found if alert.since is None or now - alert.since >= _GRACE)
+
+
+def recipients(watched: Iterable[Watched], site: Site) -> tuple[str, ...]:
+    """Return everybody who is told of any of them."""
+    return tuple(dict.fromkeys(name for one in watched for name in one.recipients(site)))
+
+
+def item(one: Watched, site: Site, alerts: tuple[Alert, ...], now: datetime) -> Item:
+    """Return a beamtime's place in a mail; the first of its alerts speaks, the others are named."""
+    beamtime, known = one.beamtime, one.known
+    begins = deadline(beamtime, site).astimezone(ZoneInfo(site.time_zone))
+    first, *others = alerts
+    return Item(
+        alert=first,
+        id=beamtime.id,
+        facility=beamtime.facility.title(),
+        instrument=beamtime.instrument,
+        title="",
+        tape=f"{begins:%A %-d %B %Y}",
+        days_left=days_left(beamtime.tape_day, site, now),
+        bytes_done=known.bytes_done,
+        bytes_total=known.bytes_total,
+        link=one.link,
+        also=tuple(alert.headline for alert in others if alert.kind is not Kind.CERTIFICATE),
+    )
+
+
+def digest(
+    recipient: str,
+    watched: Iterable[Watched],
+    site: Site,
+    now: datetime,
+    *,
+    board: str = "",
+    warning: str = "",
+) -> tuple[Digest, dict[str, tuple[Alert, ...]]]:
+    """Return one person's mail, and by beamtime's key the alerts that it tells him of; no item means no mail.
+
+    Args:
+        recipient: mail address.
+        watched: all beamtimes.
+        site: the group's own side.
+        now: the present, aware.
+        board: address of the board in Airflow, '' where none is known.
+        warning: what keeps beamtimes from being watched, '' where nothing does.
+    """
+    items, told, safe = [], {}, 0
+    for one in watched:
+        if one.beamtime.archived or recipient not in one.recipients(site):
+            continue
+        safe += one.known.complete
+        alerts = one.ripe(site, recipient, now)
+        if alerts:
+            items.append(item(one, site, alerts, now))
+            told[one.beamtime.key] = alerts
+    items.sort(key=lambda found: (-found.alert.urgency, found.days_left, found.id))
+    at = now.astimezone(ZoneInfo(site.time_zone))
+    return Digest(recipient, tuple(items), f"{at:%A %-d %B %Y, %H:%M}", safe, board, warning), told
+
+
+def deliver(
+    recipient: str,
+    watched: Iterable[Watched],
+    site: Site,
+    now: datetime,
+    *,
+    board: str = "",
+    warning: str = "",
+    keep: Callable[[str, Ledger], None],
+    send: Callable[[Digest], None],
+) -> Digest | None:
+    """Tell one person what is outstanding, at most once in one mail, and remember it; returns what was sent.
+
+    A crash before ``send`` returns leaves lines without confirmation: the next call sends them again. So does a
+    crash right after it, which is the one case in which somebody is told twice.
+
+    Args:
+        recipient: mail address.
+        watched: all beamtimes.
+        site: the group's own side.
+        now: the present, aware.
+        board: address of the board in Airflow, '' where none is known.
+        warning: what keeps beamtimes from being watched, '' where nothing does.
+        keep: stores the ledger of a beamtime, by its key.
+        send: hands the mail to the server; what it raises is passed on.
+    """
+    known = list(watched)
+    mail, told = digest(recipient, known, site, now, board=board, warning=warning)
+    if not mail.items:
+        return None
+    ledgers = {one.beamtime.key: one.ledger for one in known}
+    for key, alerts in told.items():
+        ledgers[key] = ledgers[key].written(alerts, recipient, now)
+        keep(key, ledgers[key])
+    send(mail)
+    for key, alerts in told.items():
+        keep(key, ledgers[key].confirmed(alerts, recipient, now))
+    return mail
+
+
+def quiet(
+    recipient: str,
+    watched: Iterable[Watched],
+    site: Site,
+    now: datetime,
+    *,
+    board: str = "",
+    warning: str = "",
+) -> Digest:
+    """Return the weekly summary of one person: every beamtime that is not archived, and how far it is."""
+    items, safe = [], 0
+    for one in watched:
+        if one.beamtime.archived or recipient not in one.recipients(site):
+            continue
+        safe += one.known.complete
+        alerts = one.due(site, now)
+        if alerts:
+            items.append(item(one, site, alerts, now))
+    items.sort(key=lambda found: (-found.alert.urgency, found.days_left, found.id))
+    at = now.astimezone(ZoneInfo(site.time_zone))
+    return Digest(recipient, tuple(items), f"{at:%A %-d %B %Y, %H:%M}", safe, board, warning)

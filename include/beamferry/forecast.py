@@ -1,0 +1,147 @@
+"""When a beamtime will be home: from what is left, how fast it came so far, and when runs begin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from itertools import pairwise
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Runs that nobody starts begin within eight hours from this hour of the day, UTC; see the DAG's schedule.
+NIGHT_BEGINS = time(22)
+NIGHT_ENDS = time(6)
+# Pauses up to this share of a transfer are left out of its rate: on a recorded transfer, and on forty drawn like it,
+# that foretold the end best. Where a link stands still for longer, standing still is what it does.
+_PAUSES = 1 / 3
+# As many samples as an asset's state has room for beside the rest: 4 kB in all.
+KEPT_SAMPLES = 48
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """How many bytes were done at a moment in seconds since the epoch."""
+
+    at: int
+    done: int
+
+
+def recorded(history: Sequence[Sample], sample: Sample) -> tuple[Sample, ...]:
+    """Return a series with one more sample; a long one keeps every second of its samples and its ends."""
+    kept = (*(old for old in history if old.at < sample.at and old.done <= sample.done), sample)
+    if len(kept) > KEPT_SAMPLES:
+        kept = (*kept[:-1:2], kept[-1])
+    return kept
+
+
+def rate_of(history: Sequence[Sample]) -> float | None:
+    """Return bytes per second to reckon with, or None where the series says nothing yet.
+
+    Time in which nothing moved does not count, unless it is a good part of all.
+    """
+    if len(history) < 2 or history[-1].at <= history[0].at:  # noqa: PLR2004
+        return None
+    moved, length = history[-1].done - history[0].done, history[-1].at - history[0].at
+    paused = sum(after.at - before.at for before, after in pairwise(history) if after.done == before.done)
+    if moved <= 0:
+        return None
+    return moved / (length - paused if paused <= length * _PAUSES else length)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """When it will be done, compared with the deadline.
+
+    Args:
+        ends_at: when the last byte is there, UTC.
+        must_start_by: the last moment at which a transfer at this rate can begin and be in time, UTC.
+        deadline: when tape begins, UTC.
+        rate: bytes per second that this reckons with.
+        measured: whether that rate was measured.
+        begun: whether the transfer is under way.
+        made_at: when this was reckoned, UTC.
+    """
+
+    ends_at: datetime
+    must_start_by: datetime
+    deadline: datetime
+    rate: float
+    measured: bool
+    begun: bool
+    made_at: datetime
+
+    @property
+    def margin(self) -> timedelta:
+        """Time between the end and the deadline; negative when it is late."""
+        return self.deadline - self.ends_at
+
+    @property
+    def late(self) -> bool:
+        """Whether it ends after the deadline."""
+        return self.margin < timedelta(0)
+
+    def sentence(self, zone: str) -> str:
+        """Return the forecast in plain words and in a site's time."""
+        where = ZoneInfo(zone)
+        basis = "at the measured rate" if self.measured else "at a rate that is assumed, not yet measured"
+        if not self.late:
+            return f"Done {span(self.margin)} before tape, on {day(self.ends_at, where)}, {basis}."
+        by = self.must_start_by.astimezone(where)
+        if self.begun or self.must_start_by <= self.made_at:
+            return f"{span(-self.margin).capitalize()} late: ends on {day(self.ends_at, where)}, {basis}."
+        return (
+            f"{span(-self.margin).capitalize()} late: start by {by:%A %-d %B, %H:%M} to be in time, {basis}."
+        )
+
+
+def forecast(
+    *,
+    bytes_left: int,
+    rate: float,
+    measured: bool,
+    running: bool,
+    deadline: datetime,
+    now: datetime,
+) -> Forecast:
+    """Return when a transfer will end.
+
+    Args:
+        bytes_left: bytes still to fetch.
+        rate: bytes per second, more than 0.
+        measured: whether the rate was measured.
+        running: whether it moves at present; otherwise it begins with the next night's run at the latest.
+        deadline: when tape begins, aware.
+        now: the present, aware.
+
+    Raises:
+        ValueError: the rate is not more than 0.
+    """
+    if rate <= 0:
+        raise ValueError("a forecast needs a rate")
+    takes = timedelta(seconds=bytes_left / rate)
+    begins = now if running or bytes_left == 0 else tonight(now)
+    return Forecast(begins + takes, deadline - takes, deadline, rate, measured, running, now)
+
+
+def tonight(now: datetime) -> datetime:
+    """Return the end of the next window in which a nightly run begins, UTC: by then it has begun for sure."""
+    moment = now.astimezone(UTC)
+    end = datetime.combine(moment.date(), NIGHT_ENDS, tzinfo=UTC)
+    return end if moment < end else end + timedelta(days=1)
+
+
+def span(length: timedelta) -> str:
+    """Return a length of time in the one unit that matters, e.g. ``6 days`` or ``5 hours``."""
+    hours = length.total_seconds() / 3600
+    if hours < 1:
+        return "less than an hour"
+    number, unit = (int(hours // 24), "day") if hours >= 48 else (int(hours), "hour")  # noqa: PLR2004
+    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
+
+
+def day(moment: datetime, zone: ZoneInfo) -> str:
+    """Return a day as people say it, e.g. ``Tuesday 3 May``."""
+    return f"{moment.astimezone(zone):%A %-d %B}"

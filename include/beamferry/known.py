@@ -1,0 +1,207 @@
+"""What is known of one beamtime, as its asset keeps it, read into types; what cannot be read is named, not hidden."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import AwareDatetime, Field, ValidationError
+
+from beamferry.beamtime import Frozen
+from beamferry.forecast import Sample
+from beamferry.plan import TransferPlan
+from beamferry.verification import Outcome, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_Model = TypeVar("_Model", bound=Frozen)
+
+
+class Rate(Frozen):
+    """What the last transfer came to; ``bytes_per_second`` over all of it."""
+
+    bytes_per_second: int
+    bytes: int
+    at: AwareDatetime
+
+
+class Problem(Frozen):
+    """What stopped the last run; ``since`` is when it first did so, ``at`` the last time."""
+
+    code: str
+    problem: str
+    remedy: str
+    task: str
+    run_id: str
+    at: AwareDatetime
+    since: AwareDatetime | None = None
+
+    @property
+    def first_seen(self) -> datetime:
+        """The moment at which this problem began."""
+        return self.since or self.at
+
+
+class Moving(Frozen):
+    """How far a job on RDS-SSH is; ``updated`` in seconds since the epoch, ``history`` pairs of time and bytes."""
+
+    phase: str
+    bytes_done: int
+    bytes_total: int
+    files_done: int
+    files_total: int
+    rate: int
+    updated: int
+    part: str
+    run_id: str
+    history: tuple[tuple[int, int], ...] = Field((), strict=False)
+
+    @property
+    def at(self) -> datetime:
+        """When this was so."""
+        return datetime.fromtimestamp(self.updated, UTC)
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """The series of what was done by when."""
+        return tuple(Sample(at, done) for at, done in self.history)
+
+
+class Issued(Frozen):
+    """Where the last certificate is and what it says."""
+
+    outcome: Outcome
+    folder: str
+    at: AwareDatetime
+    run_id: str
+
+
+class LogIn(Frozen):
+    """A person is asked to open a session: the command to type on RDS-SSH, and since when the run waits."""
+
+    command: str
+    at: AwareDatetime
+
+
+@dataclass(frozen=True)
+class Known:
+    """The state of a beamtime's asset.
+
+    Args:
+        plan: what the last dry run found.
+        moving: how far the last job was.
+        verification: the last comparison of both ends.
+        rate: what the last transfer came to.
+        problem: what stopped the last run, until a verified certificate.
+        certificate: the last one that was written.
+        log_in: a log-in that a person is asked for.
+        unreadable: keys whose values could not be read.
+    """
+
+    plan: TransferPlan | None = None
+    moving: Moving | None = None
+    verification: Verdict | None = None
+    rate: Rate | None = None
+    problem: Problem | None = None
+    certificate: Issued | None = None
+    log_in: LogIn | None = None
+    unreadable: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, state: Mapping[str, Mapping[str, Any] | None]) -> Known:
+        """Return what a state says; a value of another version or a damaged one counts as unknown and is named."""
+        unreadable: list[str] = []
+
+        def part(key: str, model: type[_Model]) -> _Model | None:
+            value = state.get(key)
+            if value is None:
+                return None
+            try:
+                return model.model_validate(value, strict=False)
+            except ValidationError:
+                unreadable.append(key)
+                return None
+
+        return cls(
+            plan=part("plan", TransferPlan),
+            moving=part("progress", Moving),
+            verification=part("verification", Verdict),
+            rate=part("rate", Rate),
+            problem=part("problem", Problem),
+            certificate=part("certificate", Issued),
+            log_in=part("log_in", LogIn),
+            unreadable=tuple(unreadable),
+        )
+
+    @property
+    def verified(self) -> bool:
+        """Whether the last comparison found a whole copy, be it that the source has got more since."""
+        return self.verification is not None and self.verification.outcome is Outcome.VERIFIED
+
+    @property
+    def new_data(self) -> bool:
+        """Whether a dry run after the last good comparison found something to fetch."""
+        return (
+            self.verified
+            and self.verification is not None
+            and self.plan is not None
+            and self.plan.made_at > self.verification.checked_at
+            and self.plan.todo_files > 0
+        )
+
+    @property
+    def complete(self) -> bool:
+        """Whether the copy is proved whole and nothing new was seen at the source since."""
+        return self.verified and not self.new_data
+
+    @property
+    def open_problem(self) -> Problem | None:
+        """What stopped the last run, unless a later comparison found a whole copy."""
+        if self.problem is None or (
+            self.verified
+            and self.verification is not None
+            and self.verification.checked_at >= self.problem.at
+        ):
+            return None
+        return self.problem
+
+    @property
+    def transfer(self) -> Moving | None:
+        """How far the transfer is that serves the last plan, None before it began."""
+        if self.moving is None or self.moving.part != "transfer":
+            return None
+        if self.plan is not None and self.moving.at < self.plan.made_at:
+            return None
+        return self.moving
+
+    @property
+    def bytes_total(self) -> int | None:
+        """Bytes of the source, None where no dry run has looked yet."""
+        return None if self.plan is None else self.plan.bytes
+
+    @property
+    def bytes_left(self) -> int | None:
+        """Bytes still to fetch, None where no dry run has looked yet; 0 for a whole copy."""
+        if self.complete:
+            return 0
+        if self.plan is None:
+            return None
+        done = self.transfer.bytes_done if self.transfer is not None else 0
+        return max(0, self.plan.todo_bytes - done)
+
+    @property
+    def bytes_done(self) -> int | None:
+        """Bytes at RDS, verified or not, None where no dry run has looked yet."""
+        if self.plan is None or self.bytes_left is None:
+            return None
+        return max(0, self.plan.bytes - self.bytes_left)
+
+    @property
+    def last_moved(self) -> datetime | None:
+        """When bytes last came, None where that is not known."""
+        times = [self.rate.at] if self.rate is not None else []
+        if self.moving is not None and self.moving.part == "transfer" and self.moving.bytes_done > 0:
+            times.append(self.moving.at)
+        return max(times, default=None)

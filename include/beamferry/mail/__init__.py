@@ -1,0 +1,180 @@
+"""Mails: what people are told, as text and as HTML that reads well on a phone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime, make_msgid
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from beamferry.alerts import Kind, Urgency
+from beamferry.plan import count, human
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from beamferry.alerts import Digest, Item
+
+# Longer subjects are cut by every phone.
+_SUBJECT = 150
+_BAR = 20
+_WORDS = {
+    Urgency.LOST: "act today",
+    Urgency.URGENT: "urgent",
+    Urgency.SOON: "soon",
+    Urgency.NOTICE: "for your information",
+    Urgency.GOOD: "all is well",
+}
+
+
+@dataclass(frozen=True)
+class Message:
+    """One mail, ready to be sent; both texts say the same."""
+
+    recipient: str
+    subject: str
+    text: str
+    html: str
+
+    def as_email(self, sender: str, at: datetime) -> EmailMessage:
+        """Return the message with its headers, marked as written by a machine so that nobody's absence answers."""
+        mail = EmailMessage(policy=SMTP)
+        mail["From"] = sender
+        mail["To"] = self.recipient
+        mail["Subject"] = self.subject
+        mail["Date"] = format_datetime(at)
+        mail["Message-ID"] = make_msgid(domain=sender.rpartition("@")[2].strip("> ") or None)
+        mail["Auto-Submitted"] = "auto-generated"
+        mail.set_content(self.text)
+        mail.add_alternative(self.html, subtype="html")
+        return mail
+
+
+def digest(mail: Digest, *, rehearsal: bool = False) -> Message:
+    """Return the daily mail; its subject is the most urgent thing in it.
+
+    Raises:
+        ValueError: there is nothing to tell.
+    """
+    if not mail.items:
+        raise ValueError("a digest needs something to tell")
+    first, *others = mail.items
+    more = f" (and {count(len(others), 'more beamtime')})" if others else ""
+    return _message(
+        mail.recipient,
+        f"{headline(first)}{more}",
+        "digest",
+        {"mail": mail, "intro": _intro(mail)},
+        rehearsal=rehearsal,
+    )
+
+
+def notice(recipient: str, item: Item, at: str, *, rehearsal: bool = False) -> Message:
+    """Return the mail about one thing that just happened: a failure, a certificate, a log-in that is wanted."""
+    return _message(recipient, headline(item), "notice", {"item": item, "at": at}, rehearsal=rehearsal)
+
+
+def all_well(mail: Digest) -> Message:
+    """Return the weekly summary: that the alarm lives, and how far everything is."""
+    whole = count(mail.safe, "beamtime")
+    rest = f", {len(mail.items)} under way" if mail.items else ""
+    return _message(
+        mail.recipient,
+        f"Beamferry this week: {whole} verified{rest}",
+        "digest",
+        {"mail": mail, "intro": "Nothing new needs you. This mail shows that the alerts are alive."},
+        rehearsal=False,
+    )
+
+
+def headline(item: Item) -> str:
+    """Return the most urgent fact of a beamtime in one line, e.g. for a subject."""
+    name = f"{item.id} ({item.instrument})"
+    if item.alert.kind is Kind.CERTIFICATE:
+        return f"Home and verified: {name}"
+    share = percent(item)
+    known = "how much is home is not known" if share is None else f"{share} % is home"
+    if item.alert.kind in {Kind.PROBLEM, Kind.LOG_IN}:
+        return f"{item.alert.headline}: {name} – {known}, {tape(item)}"
+    return f"{item.alert.headline}: {name} – {known}"
+
+
+def percent(item: Item) -> int | None:
+    """Return how much is at RDS, rounded down so that only everything is 100; None where it is not known."""
+    if item.bytes_done is None or item.bytes_total is None or item.bytes_total == 0:
+        return None
+    return min(100, item.bytes_done * 100 // item.bytes_total)
+
+
+def tape(item: Item) -> str:
+    """Return the countdown in words."""
+    if item.days_left < 0:
+        return f"tape began {count(-item.days_left, 'day')} ago"
+    return {0: "tape today", 1: "tape tomorrow"}.get(item.days_left, f"tape in {item.days_left} days")
+
+
+def amount(item: Item) -> str:
+    """Return what is at RDS of what there is."""
+    if item.bytes_done is None or item.bytes_total is None:
+        return "How much there is is not known yet"
+    return f"{human(item.bytes_done)} of {human(item.bytes_total)} at RDS"
+
+
+def bar(item: Item) -> str:
+    """Return the share at RDS as characters for the plain text."""
+    share = percent(item)
+    if share is None:
+        return f"[{'?' * _BAR}]"
+    full = share * _BAR // 100
+    return f"[{'#' * full}{'.' * (_BAR - full)}] {share} %"
+
+
+def _intro(mail: Digest) -> str:
+    number = len(mail.items)
+    needs = "One beamtime needs" if number == 1 else f"{number} beamtimes need"
+    safe = f" {count(mail.safe, 'other')} verified complete." if mail.safe else ""
+    return f"{needs} your attention, the most urgent first.{safe}"
+
+
+@cache
+def _templates() -> Environment:
+    found = Environment(
+        loader=PackageLoader("beamferry.mail"),
+        autoescape=select_autoescape(enabled_extensions=("html.j2",), default=False),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    found.globals.update(
+        percent=percent,
+        tape=tape,
+        amount=amount,
+        bar=bar,
+        words=_WORDS,
+        good=Urgency.GOOD,
+        log_in=Kind.LOG_IN,
+    )
+    return found
+
+
+def _message(
+    recipient: str, subject: str, template: str, values: dict[str, Any], *, rehearsal: bool
+) -> Message:
+    if rehearsal:
+        subject = f"Rehearsal: {subject}"
+    values = values | {"rehearsal": rehearsal}
+    text, html = (
+        _templates().get_template(f"{template}.{kind}.j2").render(values) for kind in ("txt", "html")
+    )
+    return Message(recipient, one_line(subject), text, html)
+
+
+def one_line(text: str) -> str:
+    """Return a text fit for a header: nothing in it can begin a line of its own."""
+    plain = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return plain if len(plain) <= _SUBJECT else f"{plain[: _SUBJECT - 1]}…"

@@ -1,0 +1,168 @@
+"""The alarm's own alarm: a sign of life that the alerts leave on disk, and what looks at it from outside Airflow."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import AwareDatetime, ValidationError
+
+from beamferry.beamtime import Frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+# The alerts leave a sign every morning; two hours are for a late start and for retries.
+STALE = timedelta(hours=26)
+# The watchdog repeats itself once a day, however often it is called.
+REPEAT = timedelta(hours=23)
+
+
+class Sign(Frozen):
+    """What the alerts left: when the mail server last took their word, and how many mails it took then."""
+
+    at: AwareDatetime
+    mails: int
+    recipients: int
+
+
+class Spoken(Frozen):
+    """What the watchdog last mailed, and when."""
+
+    at: AwareDatetime
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """One thing that the watchdog found, with its remedy."""
+
+    problem: str
+    remedy: str
+
+    def __str__(self) -> str:
+        """Return both as one line."""
+        return f"{self.problem}: {self.remedy}"
+
+
+def status_file(environment: Mapping[str, str]) -> Path:
+    """Return where the sign is: ``BEAMFERRY_STATUS``, or below Airflow's home."""
+    named = environment.get("BEAMFERRY_STATUS")
+    if named:
+        return Path(named)
+    home = environment.get("AIRFLOW_HOME") or str(Path.home() / "airflow")
+    return Path(home) / "beamferry" / "alerts.json"
+
+
+def leave(path: Path, record: Frozen) -> None:
+    """Write a record whole or not at all, for this account alone."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(record.model_dump_json())
+    new.replace(path)
+
+
+def last_sign(path: Path) -> Sign | None:
+    """Return the last sign, None where there is none or it cannot be read."""
+    try:
+        return Sign.model_validate_json(path.read_text())
+    except (OSError, ValueError, ValidationError):
+        return None
+
+
+def judge(
+    *,
+    sign: Sign | None,
+    path: Path,
+    now: datetime,
+    wanted: Collection[str],
+    active: Collection[str] | None,
+    health: Mapping[str, str] | None,
+    registry_problems: int,
+) -> tuple[Trouble, ...]:
+    """Return what is wrong with the alarm.
+
+    Args:
+        sign: the last sign of life.
+        path: where it was looked for.
+        now: the present, aware.
+        wanted: DAGs that must run: one for each beamtime, and the alerts'.
+        active: DAGs that Airflow has and that are not paused, None where it could not be asked.
+        health: state by component of Airflow, None where its web server does not answer.
+        registry_problems: entries of the registry that cannot be read.
+    """
+    found = []
+    if sign is None:
+        found.append(
+            Trouble(
+                f"The alerts never left a sign of life at {path}",
+                "see in Airflow whether the DAG 'deadlines' runs and what its last run says",
+            )
+        )
+    elif now - sign.at > STALE:
+        hours = (now - sign.at) // timedelta(hours=1)
+        found.append(
+            Trouble(
+                f"No alert could be sent for {hours} hours (since {sign.at.astimezone(UTC):%Y-%m-%d %H:%M} UTC)",
+                "see what the last run of the DAG 'deadlines' says: the mail server may refuse it",
+            )
+        )
+    if health is None:
+        found.append(
+            Trouble(
+                "Airflow's web server does not answer",
+                "start Airflow on its machine: ./run up, or compose up",
+            )
+        )
+    else:
+        for name, state in health.items():
+            if state != "healthy":
+                found.append(
+                    Trouble(
+                        f"Airflow's {name} is {state}",
+                        "restart it: without it no transfer and no alert begins",
+                    )
+                )
+    if active is None:
+        found.append(Trouble("Airflow does not say which DAGs it has", "run 'airflow dags list' to see why"))
+    else:
+        found += [
+            Trouble(
+                f"DAG {name} is missing or paused", "unpause it in Airflow, or see its import errors there"
+            )
+            for name in sorted(set(wanted) - set(active))
+        ]
+    if registry_problems:
+        found.append(
+            Trouble(
+                f"{registry_problems} problems in the registry keep beamtimes from being watched",
+                "run 'beamferry check' and correct them",
+            )
+        )
+    return tuple(found)
+
+
+def to_speak(before: Spoken | None, problems: tuple[Trouble, ...], now: datetime) -> bool:
+    """Say whether the watchdog mails: at once for anything new, else once a day."""
+    said = set() if before is None else set(before.problems)
+    # The number of hours in a sentence is nothing new.
+    new = {kind(trouble) for trouble in problems} - said
+    return bool(problems) and (bool(new) or before is None or now - before.at > REPEAT)
+
+
+def kind(trouble: Trouble) -> str:
+    """Return what a trouble is about, without its figures."""
+    return "".join(letter for letter in trouble.problem.split("(")[0] if not letter.isdigit())
+
+
+def last_spoken(path: Path) -> Spoken | None:
+    """Return what was last mailed, None where nothing was or the record cannot be read."""
+    try:
+        return Spoken.model_validate(json.loads(path.read_text()), strict=False)
+    except (OSError, ValueError, ValidationError):
+        return None

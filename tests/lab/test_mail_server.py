@@ -1,0 +1,76 @@
+"""The lab's mail server, as a mail program sees it."""
+
+from __future__ import annotations
+
+import smtplib
+import socket
+import ssl
+from typing import TYPE_CHECKING
+
+import pytest
+
+from beamferry.lab.authority import Authority
+from beamferry.lab.mail_server import MailServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MAIL = "Subject: hello\r\n\r\nworld\r\n"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[MailServer]:
+    """A mail server that asks for TLS and a log-in."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (tmp_path / "mail").mkdir()
+    running = MailServer(tmp_path / "mail", "127.0.0.1", port, Authority(tmp_path / "ca"))
+    running.start()
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+def client(server: MailServer) -> smtplib.SMTP:
+    found = smtplib.SMTP(server.address, server.port, timeout=10)
+    if server.authority is not None:
+        found.starttls(context=ssl.create_default_context(cafile=str(server.authority.ca_file)))
+    return found
+
+
+def test_mail_is_taken_after_tls_and_the_right_password(server: MailServer) -> None:
+    with client(server) as mail:
+        mail.login(*server.login)
+        mail.sendmail("a@x.uk", ["b@x.uk"], MAIL)
+    assert [message["subject"] for message in server.messages()] == ["hello"]
+    assert server.connection["password"] == server.login[1]
+
+
+def test_a_wrong_password_is_refused(server: MailServer) -> None:
+    with client(server) as mail, pytest.raises(smtplib.SMTPAuthenticationError):
+        mail.login(server.login[0], "wrong")
+
+
+def test_nothing_is_taken_in_clear(server: MailServer) -> None:
+    with smtplib.SMTP(server.address, server.port, timeout=10) as mail, pytest.raises(smtplib.SMTPException):
+        mail.sendmail("a@x.uk", ["b@x.uk"], MAIL)
+    assert server.messages() == []
+
+
+def test_a_certificate_of_nobody_known_is_refused_by_the_client(server: MailServer) -> None:
+    mail = smtplib.SMTP(server.address, server.port, timeout=10)
+    with pytest.raises(ssl.SSLError):
+        mail.starttls(context=ssl.create_default_context())
+    mail.close()
+
+
+def test_a_server_that_refuses_takes_nothing_until_it_is_well_again(server: MailServer) -> None:
+    with client(server) as mail:
+        mail.login(*server.login)
+        with server.refusing(), pytest.raises(smtplib.SMTPDataError):
+            mail.sendmail("a@x.uk", ["b@x.uk"], MAIL)
+        mail.sendmail("a@x.uk", ["b@x.uk"], MAIL)
+    assert len(server.messages()) == 1

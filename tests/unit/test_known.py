@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from watching import beamtime, before_tape, home, moving, plan, problem, verdict
+
+from beamferry.known import Known
+from beamferry.verification import Outcome
+
+OF = beamtime()
+NOW = before_tape(OF, 10)
+
+
+def test_what_is_stored_is_read_back_and_nothing_is_lost() -> None:
+    known = Known(plan=plan(OF, NOW), moving=moving(NOW, 5, history=((1, 2), (3, 4))), problem=problem(NOW))
+    state = {
+        "plan": known.plan.model_dump(mode="json"),  # type: ignore[union-attr]
+        "progress": known.moving.model_dump(mode="json"),  # type: ignore[union-attr]
+        "problem": known.problem.model_dump(mode="json"),  # type: ignore[union-attr]
+        "rate": None,
+    }
+    assert Known.read(state) == known
+
+
+@pytest.mark.parametrize("value", [{}, {"schema_version": 7}, {"bytes": "many"}])
+def test_a_value_that_cannot_be_read_is_unknown_and_named(value: dict[str, object]) -> None:
+    known = Known.read({"plan": value, "rate": {"bytes_per_second": 5, "bytes": 1, "at": NOW.isoformat()}})
+    assert known.plan is None
+    assert known.unreadable == ("plan",)
+    assert known.rate is not None
+
+
+def test_complete_is_a_good_comparison_that_no_later_dry_run_contradicts() -> None:
+    later = NOW + timedelta(hours=1)
+    assert not Known().complete
+    assert not Known(plan=plan(OF, NOW)).complete
+    assert Known(verification=verdict(NOW)).complete
+    assert Known(verification=verdict(later), plan=plan(OF, NOW)).complete
+    assert Known(verification=verdict(NOW), plan=plan(OF, later, todo=0)).complete
+    assert not Known(verification=verdict(NOW), plan=plan(OF, later)).complete
+    for outcome in (Outcome.CHANGING, Outcome.DIFFERENT):
+        assert not Known(verification=verdict(NOW, outcome=outcome)).complete
+
+
+def test_what_is_left_is_the_plan_less_what_its_transfer_did() -> None:
+    made, later = plan(OF, NOW), NOW + timedelta(minutes=5)
+    assert Known().bytes_left is None
+    assert Known(plan=made).bytes_left == 40_000_000_000
+    assert Known(plan=made, moving=moving(later, 1_000)).bytes_left == 39_999_999_000
+    assert Known(plan=made, moving=moving(later, 1_000)).bytes_done == 60_000_001_000
+    # A transfer of an earlier plan says nothing of this one.
+    assert Known(plan=made, moving=moving(NOW - timedelta(days=1), 1_000)).bytes_left == 40_000_000_000
+    assert home(NOW).bytes_left == 0
+
+
+def test_a_problem_ends_with_a_later_good_comparison() -> None:
+    earlier, later = NOW - timedelta(hours=1), NOW + timedelta(hours=1)
+    assert Known(problem=problem(NOW)).open_problem is not None
+    assert Known(problem=problem(NOW), verification=verdict(earlier)).open_problem is not None
+    assert Known(problem=problem(NOW), verification=verdict(later)).open_problem is None
+    assert problem(NOW, since=earlier).first_seen == earlier

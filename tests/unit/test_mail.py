@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+from email import message_from_bytes, policy
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from watching import SITE, beamtime, before_tape, home, plan, problem, utc
+
+from beamferry import mail
+from beamferry.alerts import Digest, Item, Kind
+from beamferry.digest import Watched, deliver, digest, item, quiet
+from beamferry.known import Known
+from beamferry.ledger import Ledger
+from beamferry.mail.samples import messages
+
+OF = beamtime(1)
+NOW = before_tape(OF, 3)
+ME = "group@example.ac.uk"
+
+
+def watched(known: Known, number: int = 1, **changed: object) -> Watched:
+    return Watched(beamtime(number, **changed), known, Ledger(), "https://airflow/dags/x")
+
+
+def one(known: Known) -> Item:
+    found, _ = digest(ME, [watched(known)], SITE, NOW)
+    return found.items[0]
+
+
+class _Text(HTMLParser):
+    """The text of a page as a person reads it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.tags: list[str] = []
+        self._silent = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
+        self.tags.append(tag)
+        self._silent = tag == "style"
+
+    def handle_endtag(self, tag: str) -> None:  # noqa: ARG002
+        self._silent = False
+
+    def handle_data(self, data: str) -> None:
+        if not self._silent:
+            self.words.append(data)
+
+
+def read(html: str) -> str:
+    page = _Text()
+    page.feed(html)
+    return " ".join(" ".join(page.words).split())
+
+
+def test_text_and_html_say_the_same() -> None:
+    known = Known(plan=plan(OF, NOW), problem=problem(NOW - timedelta(hours=1)))
+    found, _ = digest(ME, [watched(known), watched(Known(), 2)], SITE, NOW)
+    for message in (mail.digest(found), mail.notice(ME, found.items[0], found.at), mail.all_well(found)):
+        texts = [" ".join(text.split()).lower() for text in (message.text, read(message.html))]
+        for shown in found.items if message.subject != mail.headline(found.items[0]) else found.items[:1]:
+            alert = shown.alert
+            for fact in (
+                shown.id,
+                alert.headline,
+                alert.detail,
+                alert.todo,
+                shown.tape,
+                mail.amount(shown),
+                *shown.also,
+            ):
+                assert fact
+                for text in texts:
+                    assert fact.lower() in text
+
+
+def test_the_most_urgent_comes_first_and_speaks_in_the_subject() -> None:
+    late = watched(Known(plan=plan(beamtime(2), NOW)), 2, ended=beamtime().ended.replace(day=28))
+    soon = watched(Known(plan=plan(OF, NOW)))
+    found, told = digest(ME, [late, soon], SITE, NOW)
+    assert next(shown.id for shown in found.items) == "mg25682-1"
+    message = mail.digest(found)
+    assert message.subject.startswith("Goes to tape in 3 days: mg25682-1 (i12) – 60 % is home")
+    assert set(told) >= {"diamond_mg25682-1"}
+
+
+def test_what_is_not_known_is_never_shown_as_nothing() -> None:
+    message = mail.digest(digest(ME, [watched(Known())], SITE, NOW)[0])
+    for text in (message.text, read(message.html), message.subject):
+        assert "not known" in text
+        assert "0 %" not in text
+
+
+def test_almost_everything_is_not_everything() -> None:
+    shown = replace(one(Known(plan=plan(OF, NOW))), bytes_done=99_999, bytes_total=100_000)
+    assert mail.percent(shown) == 99
+    assert mail.percent(replace(shown, bytes_done=0)) == 0
+
+
+@given(st.text())
+def test_nothing_in_a_text_begins_a_header_or_a_tag(text: str) -> None:
+    hostile = f"{text}\r\nBcc: x@example.com\r\n\r\n<script>alert(1)</script>"
+    alert = replace(one(Known(plan=plan(OF, NOW))).alert, headline=hostile, detail=hostile, todo=hostile)
+    shown = replace(one(Known(plan=plan(OF, NOW))), alert=alert, title=hostile)
+    message = mail.notice(ME, shown, "today")
+    assert "\n" not in message.subject
+    assert "\r" not in message.subject
+    assert "<script" not in message.html
+    if not any("\ud800" <= letter <= "\udfff" for letter in text):
+        sent = message_from_bytes(
+            bytes(message.as_email("beamferry@example.ac.uk", utc(2026, 4, 1))), policy=policy.default
+        )
+        assert sent["Bcc"] is None
+        assert sent["To"] == ME
+        assert sent["Auto-Submitted"] == "auto-generated"
+
+
+def test_a_mail_carries_both_texts() -> None:
+    sent = message_from_bytes(
+        bytes(messages()["digest"].as_email("Beamferry <b@example.ac.uk>", utc(2026, 4, 1))),
+        policy=policy.default,
+    )
+    assert [part.get_content_type() for part in sent.iter_parts()] == ["text/plain", "text/html"]
+    assert sent["Message-ID"].endswith("@example.ac.uk>")
+
+
+def test_a_command_to_paste_stays_on_one_line() -> None:
+    message = messages()["log-in"]
+    assert re.search(
+        r"ssh -M -S ~/.beamferry/session -fN mbcx9cd4@ssh.diamond.ac.uk$", message.text, re.MULTILINE
+    )
+
+
+def test_what_is_told_at_once_is_left_to_its_task_for_some_minutes() -> None:
+    known = Known(plan=plan(OF, NOW), problem=problem(NOW - timedelta(minutes=14)))
+    young, _ = digest(ME, [watched(known)], SITE, NOW)
+    assert young.items[0].alert.kind is Kind.TAPE
+    assert "The transfer failed" not in young.items[0].also
+    later, _ = digest(ME, [watched(known)], SITE, NOW + timedelta(minutes=1))
+    assert "The transfer failed" in {later.items[0].alert.headline, *later.items[0].also}
+
+
+def test_a_rehearsal_says_so() -> None:
+    found, _ = digest(ME, [watched(Known())], SITE, NOW)
+    message = mail.digest(found, rehearsal=True)
+    assert message.subject.startswith("Rehearsal: ")
+    assert "REHEARSAL" in message.text
+    assert "Rehearsal" in read(message.html)
+
+
+def test_problems_of_the_registry_are_in_the_digest() -> None:
+    found, _ = digest(ME, [watched(Known())], SITE, NOW, warning="2 problems in the registry")
+    message = mail.digest(found)
+    assert "2 problems in the registry" in message.text
+    assert "2 problems in the registry" in message.html
+
+
+def test_the_colours_of_texts_have_enough_contrast() -> None:
+    style = messages()["digest"].html
+    pairs = [("#1c2329", "#eef1f4"), ("#4a5560", "#eef1f4"), ("#b00020", "#ffffff"), ("#8a4b00", "#ffffff")]
+    pairs += [("#1a4f8b", "#ffffff"), ("#1b6e2e", "#ffffff"), ("#1c2329", "#f3f5f7")]
+    pairs += [("#e8ecf0", "#1f262d"), ("#b3bdc7", "#14191e"), ("#ff9aa6", "#1f262d"), ("#ffc078", "#1f262d")]
+    pairs += [("#9cc7ff", "#1f262d"), ("#8fdca0", "#1f262d"), ("#e8ecf0", "#2a333b")]
+    for text, ground in pairs:
+        assert text in style
+        assert ground in style
+        assert _contrast(text, ground) >= 4.5, (text, ground)
+
+
+def _contrast(one_colour: str, other: str) -> float:
+    def light(colour: str) -> float:
+        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        red, green, blue = (
+            part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+        )
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    high, low = sorted((light(one_colour), light(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_fifty_beamtimes_are_one_mail_in_order() -> None:
+    many = [watched(Known(plan=plan(beamtime(n), NOW)), n) for n in range(1, 51)]
+    message = mail.digest(digest(ME, many, SITE, NOW)[0])
+    assert message.subject.endswith("(and 49 more beamtimes)")
+    assert message.html.count('class="card') == 50
+
+
+def test_a_digest_needs_something_to_tell() -> None:
+    with pytest.raises(ValueError, match="something to tell"):
+        mail.digest(Digest(ME, (), "now", 3, ""))
+
+
+def test_what_was_sent_is_remembered_and_not_sent_again() -> None:
+    kept: dict[str, Ledger] = {}
+    sent: list[Digest] = []
+    first = watched(Known(plan=plan(OF, NOW)))
+
+    def keep(key: str, ledger: Ledger) -> None:
+        kept[key] = ledger
+
+    assert deliver(ME, [first], SITE, NOW, keep=keep, send=sent.append) is not None
+    again = Watched(first.beamtime, first.known, kept[OF.key])
+    assert deliver(ME, [again], SITE, NOW, keep=keep, send=sent.append) is None
+    assert len(sent) == 1
+
+
+def test_the_ledger_is_written_before_the_mail_is_sent() -> None:
+    order: list[str] = []
+
+    def keep(key: str, ledger: Ledger) -> None:
+        order.append("confirmed" if all(entry.confirmed for entry in ledger.entries) else "written")
+
+    deliver(
+        ME, [watched(Known(plan=plan(OF, NOW)))], SITE, NOW, keep=keep, send=lambda _: order.append("sent")
+    )
+    assert order == ["written", "sent", "confirmed"]
+
+
+def test_the_weekly_summary_counts_what_is_safe() -> None:
+    everything = [watched(home(NOW)), watched(Known(plan=plan(beamtime(2), NOW)), 2)]
+    found = quiet(ME, everything, SITE, NOW)
+    assert found.safe == 1
+    assert "1 beamtime verified" in mail.all_well(found).subject
+
+
+def test_a_failure_names_the_countdown_in_its_subject() -> None:
+    known = Known(plan=plan(OF, NOW), problem=problem(NOW - timedelta(hours=1)))
+    alert = next(a for a in digest(ME, [watched(known)], SITE, NOW)[1][OF.key] if a.kind is Kind.PROBLEM)
+    subject = mail.headline(item(watched(known), SITE, (alert,), NOW))
+    assert subject == "The transfer failed: mg25682-1 (i12) – 60 % is home, tape in 3 days"
