@@ -155,7 +155,8 @@ def test_four_mornings_are_told_each_once_and_a_fifth_over_tls_with_a_password(r
         )
     finally:
         change(runs, smtp_connection="smtp_default")
-    assert runs.secure.login[1] not in json.dumps(runs.stack.api("GET", "/dags/deadlines/details"))
+    for dag in ("deadlines", "deadlines_rehearsal", f"beamtime_diamond_{LATE}"):
+        assert runs.secure.login[1] not in json.dumps(runs.stack.api("GET", f"/dags/{dag}/details"))
 
 
 def test_a_mail_server_that_is_down_loses_nothing_and_the_watchdog_speaks(runs: Runs, late: Mails) -> None:

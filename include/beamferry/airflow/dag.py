@@ -16,6 +16,8 @@ from beamferry.registry import Registry, load, registry_path
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from airflow.sdk import Asset
+
     from beamferry.beamtime import Beamtime, Site
 
 # Constant, so that parsing again makes no new version of the DAG; nothing is ever caught up from it.
@@ -25,6 +27,7 @@ START = pendulum.datetime(2021, 1, 1, tz="UTC")
 class _Known(TypedDict):
     beamtime: Beamtime
     site: Site
+    inlets: list[Asset]
 
 
 @cache
@@ -70,12 +73,12 @@ def beamtime_dag(beamtime: Beamtime, site: Site) -> DAG:
             "retry_policy": policy.RETRY_POLICY,
             # Each task decides by the run's mode whether it is left out; a skip must not spread by itself.
             "trigger_rule": "none_failed",
-            # The asset as inlet opens its state to the task; only the certificate is an event for other DAGs.
-            "inlets": [home],
             "on_failure_callback": notices.after_failure,
         },
     ) as dag:
-        known: _Known = {"beamtime": beamtime, "site": site}
+        # The asset as inlet opens its state to the task; only the certificate is an event for other DAGs. Among the
+        # default_args it would break the web interface, which cannot show those of assets.
+        known: _Known = {"beamtime": beamtime, "site": site, "inlets": [home]}
         chain(
             operators.VerifyAccess(task_id="verify_access", **known),
             operators.DryRun(task_id="dry_run", **known),

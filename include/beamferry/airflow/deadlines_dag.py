@@ -31,7 +31,7 @@ def deadlines_dag(registry: Registry, site: Site) -> DAG:
         doc_md=_DOC,
         schedule=_MORNING,
         is_paused_upon_creation=False,
-        **_shared(registry, site),
+        **_shared(site),
     ) as dag:
         _chain(registry, site)
     return dag
@@ -53,14 +53,13 @@ def rehearsal_dag(registry: Registry, site: Site) -> DAG:
             )
         },
         is_paused_upon_creation=False,
-        **_shared(registry, site),
+        **_shared(site),
     ) as dag:
         _chain(registry, site)
     return dag
 
 
-def _shared(registry: Registry, site: Site) -> dict[str, Any]:
-    memory = Asset(name=alerting.ALERTS_ASSET, uri=f"x-beamferry:{alerting.ALERTS_ASSET}", group="beamferry")
+def _shared(site: Site) -> dict[str, Any]:
     return {
         "start_date": pendulum.datetime(2021, 1, 1, tz=site.time_zone),
         "catchup": False,
@@ -72,22 +71,25 @@ def _shared(registry: Registry, site: Site) -> dict[str, Any]:
             "retry_exponential_backoff": 2,
             "max_retry_delay": alerting.MAX_RETRY_DELAY,
             "retry_policy": policy.RETRY_POLICY,
-            "inlets": [memory, *(asset(one) for one in registry.beamtimes if not one.archived)],
         },
     }
 
 
 def _chain(registry: Registry, site: Site) -> None:
+    memory = Asset(name=alerting.ALERTS_ASSET, uri=f"x-beamferry:{alerting.ALERTS_ASSET}", group="beamferry")
+    # As inlets, the assets open their state to the tasks.
+    inlets = [memory, *(asset(one) for one in registry.beamtimes if not one.archived)]
     due = alerting.AlertsDue(
         task_id="alerts_due",
         registry=registry,
         site=site,
+        inlets=inlets,
         mode="reschedule",
         poke_interval=alerting.LOOK_SECONDS,
         timeout=_WATCH,
         soft_fail=True,
     )
-    due >> alerting.SendDigests(task_id="send_digests", registry=registry, site=site)
+    due >> alerting.SendDigests(task_id="send_digests", registry=registry, site=site, inlets=inlets)
 
 
 _DOC = """
