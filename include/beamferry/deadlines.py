@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from beamferry.alerts import Alert, Kind, Urgency
-from beamferry.forecast import Forecast, day, forecast, rate_of, span
-from beamferry.plan import count, deadline, human
+from beamferry.forecast import day, span
+from beamferry.outlook import amount, days_left, foretell, outlook
+from beamferry.plan import count, deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import date
 
     from beamferry.beamtime import Beamtime, Site
     from beamferry.known import Known
@@ -26,8 +26,6 @@ PASSED = -1
 STANDSTILL_DAYS = 2
 # A forecast may be wrong by a fifth and RDS-SSH be down for a day: less room than this is told of.
 CLOSE = timedelta(days=3)
-# What moved within this time moves now; a job on RDS-SSH tells of itself every few seconds.
-_MOVING_NOW = timedelta(minutes=15)
 
 
 def due(
@@ -71,7 +69,7 @@ def _all(
             known.verification.checked_at,
             Urgency.NOTICE,
             "New data at the facility",
-            f"{_amount(known)} came after the copy was verified.",
+            f"{amount(known)} came after the copy was verified.",
             "Nothing, if the nightly runs are on: the next one fetches and verifies it.",
         )
     if (problem := known.open_problem) is not None:
@@ -109,42 +107,6 @@ def _all(
             f"Airflow holds unreadable values under {', '.join(known.unreadable)}, so its state is not known.",
             "Start a run in mode sync: it writes them anew.",
         )
-
-
-def days_left(day_of: date, site: Site, now: datetime) -> int:
-    """Return the days from today at the site to a day; calendar days, so that no change of clocks counts."""
-    return (day_of - now.astimezone(ZoneInfo(site.time_zone)).date()).days
-
-
-def foretell(beamtime: Beamtime, site: Site, known: Known, now: datetime) -> Forecast | None:
-    """Return when a beamtime will be home, None where nothing is left or no dry run has looked yet."""
-    left = known.bytes_left
-    if not left or known.plan is None:
-        return None
-    moving = known.transfer
-    running = moving is not None and now - moving.at < _MOVING_NOW
-    rate = rate_of(moving.samples) if moving is not None else None
-    measured = rate is not None or known.rate is not None or known.plan.rate_measured
-    if rate is None:
-        rate = float(known.rate.bytes_per_second if known.rate is not None else known.plan.rate)
-    return forecast(
-        bytes_left=left,
-        rate=max(rate, 1.0),
-        measured=measured,
-        running=running,
-        deadline=deadline(beamtime, site),
-        now=now,
-    )
-
-
-def outlook(beamtime: Beamtime, site: Site, known: Known, now: datetime) -> str:
-    """Return one sentence that says when it will be home, or why that is not known."""
-    if known.plan is None:
-        return "No run has looked at the source yet: how much there is is not known."
-    if known.bytes_left == 0:
-        return "All bytes are at RDS by size and time, but the copy is not verified yet."
-    coming = foretell(beamtime, site, known, now)
-    return "" if coming is None else f"{_amount(known)} left. {coming.sentence(site.time_zone)}"
 
 
 def _tape(beamtime: Beamtime, site: Site, known: Known, now: datetime) -> Iterator[Alert]:
@@ -203,6 +165,8 @@ def _may_move(beamtime: Beamtime, site: Site, known: Known, now: datetime) -> It
         return
     zone = ZoneInfo(site.time_zone)
     oldest = known.verification.source.oldest if known.verification is not None else 0
+    # A time to come is a detector's wrong clock, and may be one that no calendar has.
+    oldest = oldest if oldest <= now.timestamp() else 0
     # Without a listing of the source its last day is what is known: then even the newest files may move.
     began = (
         datetime.fromtimestamp(oldest, UTC)
@@ -248,7 +212,10 @@ def _late(beamtime: Beamtime, site: Site, known: Known, now: datetime) -> Iterat
 def _standstill(
     beamtime: Beamtime, site: Site, known: Known, now: datetime, first_seen: datetime | None
 ) -> Iterator[Alert]:
-    if known.bytes_left == 0 or known.log_in is not None:
+    if known.bytes_left == 0 and not known.fetched:
+        return
+    # A log-in is asked for once: one that nobody answers must not keep this quiet for ever.
+    if known.log_in is not None and now - known.log_in.at < timedelta(days=STANDSTILL_DAYS):
         return
     zone = ZoneInfo(site.time_zone)
     ended = datetime.combine(beamtime.ended, time(), tzinfo=zone).astimezone(UTC)
@@ -257,7 +224,9 @@ def _standstill(
     nights = (now - since) // timedelta(days=1)
     if nights < STANDSTILL_DAYS:
         return
-    what = f"{_amount(known)} are left" if known.plan is not None else "it is not known how much there is"
+    what = f"{amount(known)} are left" if known.plan is not None else "it is not known how much there is"
+    if known.fetched:
+        what = "the copy is not verified yet"
     yield Alert(
         beamtime.key,
         Kind.STANDSTILL,
@@ -311,17 +280,6 @@ def _certificate(beamtime: Beamtime, site: Site, known: Known) -> Alert:
         verdict.sentence if verdict is not None else "",
         f"Nothing. The certificate is in {issued.folder if issued is not None else ''}.",
         since=issued.at if issued is not None else None,
-    )
-
-
-def _amount(known: Known) -> str:
-    left = known.bytes_left
-    if left is None or known.plan is None:
-        return "An unknown amount"
-    return (
-        human(left)
-        if known.transfer is not None
-        else f"{human(left)} in {count(known.plan.todo_files, 'file')}"
     )
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from beamferry.alerts import Digest, Item, Kind
-from beamferry.deadlines import days_left, due
+from beamferry.deadlines import due
+from beamferry.outlook import days_left
 from beamferry.plan import deadline
 
 if TYPE_CHECKING:

@@ -19,6 +19,8 @@ NIGHT_ENDS = time(6)
 _PAUSES = 1 / 3
 # As many samples as an asset's state has room for beside the rest: 4 kB in all.
 KEPT_SAMPLES = 48
+# A transfer of a few bytes leaves a rate at which terabytes end after the calendar does: this is late enough.
+_LONGEST = timedelta(days=3650)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ def forecast(
     """
     if rate <= 0:
         raise ValueError("a forecast needs a rate")
-    takes = timedelta(seconds=bytes_left / rate)
+    takes = timedelta(seconds=min(bytes_left / rate, _LONGEST.total_seconds()))
     begins = now if running or bytes_left == 0 else tonight(now)
     return Forecast(begins + takes, deadline - takes, deadline, rate, measured, running, now)
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import AwareDatetime, Field, ValidationError
 
 from beamferry.beamtime import Frozen
 from beamferry.forecast import Sample
 from beamferry.plan import TransferPlan
-from beamferry.verification import Outcome, Verdict
+from beamferry.verification import Outcome, Verdict, is_complete
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _Model = TypeVar("_Model", bound=Frozen)
+# The year 2100: a later second is damage, and no datetime may fail on it while alerts are made.
+_LAST_SECOND = 4_102_444_800
 
 
 class Rate(Frozen):
@@ -53,7 +55,7 @@ class Moving(Frozen):
     files_done: int
     files_total: int
     rate: int
-    updated: int
+    updated: int = Field(ge=0, le=_LAST_SECOND)
     part: str
     run_id: str
     history: tuple[tuple[int, int], ...] = Field((), strict=False)
@@ -62,6 +64,16 @@ class Moving(Frozen):
     def at(self) -> datetime:
         """When this was so."""
         return datetime.fromtimestamp(self.updated, UTC)
+
+    @property
+    def moved_at(self) -> datetime:
+        """When the last byte came, as far as the series says; a job that hangs goes on telling of itself."""
+        since = self.updated
+        for at, done in reversed(self.history):
+            if done < self.bytes_done:
+                break
+            since = min(since, at)
+        return datetime.fromtimestamp(max(since, 0), UTC)
 
     @property
     def samples(self) -> tuple[Sample, ...]:
@@ -110,7 +122,7 @@ class Known:
     unreadable: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, state: Mapping[str, Mapping[str, Any] | None]) -> Known:
+    def read(cls, state: Mapping[str, object]) -> Known:
         """Return what a state says; a value of another version or a damaged one counts as unknown and is named."""
         unreadable: list[str] = []
 
@@ -138,7 +150,7 @@ class Known:
     @property
     def verified(self) -> bool:
         """Whether the last comparison found a whole copy, be it that the source has got more since."""
-        return self.verification is not None and self.verification.outcome is Outcome.VERIFIED
+        return self.verification is not None and is_complete(self.verification)
 
     @property
     def new_data(self) -> bool:
@@ -154,7 +166,8 @@ class Known:
     @property
     def complete(self) -> bool:
         """Whether the copy is proved whole and nothing new was seen at the source since."""
-        return self.verified and not self.new_data
+        # A plan that cannot be read may be the one that found new data.
+        return self.verified and not self.new_data and "plan" not in self.unreadable
 
     @property
     def open_problem(self) -> Problem | None:
@@ -177,6 +190,13 @@ class Known:
         return self.moving
 
     @property
+    def fetched(self) -> bool:
+        """Whether a transfer ended well after the last plan, and no comparison contradicts it so far."""
+        if self.plan is None or self.rate is None or self.rate.at <= self.plan.made_at:
+            return False
+        return self.verified or self.verification is None or self.verification.checked_at < self.rate.at
+
+    @property
     def bytes_total(self) -> int | None:
         """Bytes of the source, None where no dry run has looked yet."""
         return None if self.plan is None else self.plan.bytes
@@ -184,7 +204,7 @@ class Known:
     @property
     def bytes_left(self) -> int | None:
         """Bytes still to fetch, None where no dry run has looked yet; 0 for a whole copy."""
-        if self.complete:
+        if self.complete or self.fetched:
             return 0
         if self.plan is None:
             return None
@@ -203,5 +223,5 @@ class Known:
         """When bytes last came, None where that is not known."""
         times = [self.rate.at] if self.rate is not None else []
         if self.moving is not None and self.moving.part == "transfer" and self.moving.bytes_done > 0:
-            times.append(self.moving.at)
+            times.append(self.moving.moved_at)
         return max(times, default=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import AwareDatetime, ValidationError
@@ -9,15 +10,18 @@ from pydantic import AwareDatetime, ValidationError
 from beamferry.beamtime import Frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from datetime import datetime
 
     from beamferry.alerts import Alert
 
 # What is told without a count of days counts as this.
 _ONCE = 0
-# A line takes about 200 bytes and Airflow's REST API takes 64 kB; nine recipients of eight kinds stay below this.
-KEPT = 150
+# What was told of earlier deadlines of a kind makes room first: a line that is still due must not, or the same would be
+# told every day. Two of a kind can be due at once.
+KEPT_OF_A_KIND = 3
+# A line takes about 200 bytes, and Airflow's REST API takes 64 kB.
+KEPT = 300
 
 
 class Entry(Frozen):
@@ -52,7 +56,7 @@ class Ledger(Frozen):
     first_seen: AwareDatetime | None = None
 
     @classmethod
-    def read(cls, stored: Mapping[str, Any] | None) -> Ledger:
+    def read(cls, stored: object) -> Ledger:
         """Return a stored ledger; none, or one that cannot be read, is empty: told twice is better than never."""
         if stored is None:
             return cls()
@@ -105,7 +109,17 @@ class Ledger(Frozen):
                     confirmed=confirmed,
                 )
             )
-        return self.model_copy(update={"entries": tuple(entries[-KEPT:])})
+        return self.model_copy(update={"entries": tuple(_newest(entries)[-KEPT:])})
+
+
+def _newest(entries: list[Entry]) -> list[Entry]:
+    seen: Counter[tuple[str, str]] = Counter()
+    kept = []
+    for entry in reversed(entries):
+        seen[entry.kind, entry.recipient] += 1
+        if seen[entry.kind, entry.recipient] <= KEPT_OF_A_KIND:
+            kept.append(entry)
+    return kept[::-1]
 
 
 def _threshold(alert: Alert) -> int:

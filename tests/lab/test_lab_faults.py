@@ -100,7 +100,9 @@ def test_crashed_ends_detached_jobs_too(lab: Lab, faults: Faults) -> None:
 def test_diamond_accepts_the_key_no_more(lab: Lab, faults: Faults) -> None:
     with faults.key_removed(lab.diamond):
         done = dry_run(lab)
-        assert (done.returncode, b"Permission denied (publickey)" in done.stderr) == (255, True)
+        # rsync passes ssh's code on, or gives that of its broken stream, whichever it notices first.
+        assert done.returncode in {12, 255}
+        assert b"Permission denied (publickey)" in done.stderr
     assert dry_run(lab).returncode == 0
 
 

@@ -21,9 +21,10 @@ from watching import (
 )
 
 from beamferry.alerts import Alert, Kind, Urgency
-from beamferry.deadlines import due, foretell, outlook
+from beamferry.deadlines import due
 from beamferry.facilities.diamond import DiamondBeamtime
 from beamferry.known import Known, LogIn
+from beamferry.outlook import foretell, outlook
 from beamferry.plan import deadline
 from beamferry.verification import Outcome
 
@@ -245,3 +246,43 @@ def test_the_outlook_never_takes_unknown_for_nothing() -> None:
     assert "not known" in outlook(OF, SITE, Known(), on(9))
     assert "not verified" in outlook(OF, SITE, Known(plan=plan(OF, on(9), todo=0)), on(9))
     assert "40.0 GB in 8,000 files left" in outlook(OF, SITE, Known(plan=plan(OF, on(9))), before_tape(OF, 9))
+
+
+def test_a_rate_of_a_few_bytes_silences_nothing() -> None:
+    known = Known(plan=plan(OF, on(6), todo=40 * 10**12), rate=rate(on(9), 100))
+    alerts = found(known, on(6))
+    assert alerts[Kind.FORECAST].threshold == 0
+    assert Kind.TAPE in alerts
+
+
+def test_a_verified_copy_with_an_unreadable_plan_is_told_of() -> None:
+    known = Known(verification=verdict(on(6)), certificate=certificate(on(6)), unreadable=("plan",))
+    assert {Kind.PROBLEM, Kind.TAPE} <= found(known, on(5)).keys()
+
+
+def test_a_job_that_hangs_is_told_of_though_it_tells_of_itself() -> None:
+    now, stamp = on(25), int(on(25).timestamp())
+    history = ((stamp - 5 * 86_400, 0), (stamp - 4 * 86_400, 7), (stamp, 7))
+    known = Known(plan=plan(OF, on(31)), moving=moving(now, 7, history=history))
+    assert found(known, now)[Kind.STANDSTILL].headline == "Nothing has moved for 4 days"
+
+
+def test_a_log_in_that_nobody_answers_does_not_hide_for_ever_that_nothing_moves() -> None:
+    known = Known(plan=plan(OF, on(35)), log_in=LogIn(command="ssh -M x", at=on(30)))
+    assert Kind.STANDSTILL not in found(known, on(29))
+    assert Kind.STANDSTILL in found(known, on(28))
+
+
+def test_a_copy_that_was_fetched_and_is_never_compared_is_told_of() -> None:
+    known = Known(plan=plan(OF, on(31)), rate=rate(on(30)))
+    alert = found(known, on(25))[Kind.STANDSTILL]
+    assert "not verified yet" in alert.detail
+    assert Kind.FORECAST not in found(known, on(1))
+
+
+@pytest.mark.parametrize("oldest", [10**15, int(utc(2030, 1, 1).timestamp())])
+def test_a_file_from_the_future_counts_as_one_without_a_time(oldest: int) -> None:
+    known = Known(
+        plan=plan(OF, on(10)), verification=verdict(on(10), outcome=Outcome.DIFFERENT, oldest=oldest)
+    )
+    assert found(known, on(9))[Kind.MAY_MOVE].deadline.date() == ENDED + timedelta(days=30)

@@ -102,6 +102,25 @@ def test_the_sentence_says_how_late_and_by_when_to_start() -> None:
     assert "start by Wednesday 1 April, 23:00 to be in time" in told(14, 1)
 
 
+def test_who_could_only_have_been_in_time_earlier_is_not_told_to_start_by_then() -> None:
+    late = forecast(
+        bytes_left=30 * 3600,
+        rate=1,
+        measured=True,
+        running=False,
+        deadline=NOON + timedelta(days=1),
+        now=NOON,
+    )
+    assert late.must_start_by < NOON
+    assert "start by" not in late.sentence("Europe/London")
+
+
+def test_a_rate_of_next_to_nothing_is_late_and_no_error() -> None:
+    made = forecast(bytes_left=40 * 10**12, rate=1, measured=True, running=True, deadline=DEADLINE, now=NOON)
+    assert made.late
+    assert "late" in made.sentence("Europe/London")
+
+
 def test_a_forecast_without_a_rate_is_an_error() -> None:
     with pytest.raises(ValueError, match="needs a rate"):
         forecast(bytes_left=1, rate=0, measured=False, running=True, deadline=DEADLINE, now=NOON)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from watching import beamtime, before_tape, home, moving, plan, problem, verdict
+from watching import beamtime, before_tape, home, moving, plan, problem, rate, verdict
 
+from beamferry.beamtime import Level
 from beamferry.known import Known
 from beamferry.verification import Outcome
 
@@ -23,7 +25,7 @@ def test_what_is_stored_is_read_back_and_nothing_is_lost() -> None:
     assert Known.read(state) == known
 
 
-@pytest.mark.parametrize("value", [{}, {"schema_version": 7}, {"bytes": "many"}])
+@pytest.mark.parametrize("value", ["text", 7, [1], {}, {"schema_version": 7}, {"bytes": "many"}])
 def test_a_value_that_cannot_be_read_is_unknown_and_named(value: dict[str, object]) -> None:
     known = Known.read({"plan": value, "rate": {"bytes_per_second": 5, "bytes": 1, "at": NOW.isoformat()}})
     assert known.plan is None
@@ -60,3 +62,39 @@ def test_a_problem_ends_with_a_later_good_comparison() -> None:
     assert Known(problem=problem(NOW), verification=verdict(earlier)).open_problem is not None
     assert Known(problem=problem(NOW), verification=verdict(later)).open_problem is None
     assert problem(NOW, since=earlier).first_seen == earlier
+
+
+def test_a_listing_alone_is_no_whole_copy() -> None:
+    listed = verdict(NOW).model_copy(update={"level": Level.LISTED})
+    assert not Known(verification=listed).complete
+
+
+def test_a_plan_that_cannot_be_read_may_have_found_new_data() -> None:
+    assert not Known(verification=verdict(NOW), unreadable=("plan",)).complete
+    assert Known(verification=verdict(NOW), unreadable=("rate",)).complete
+
+
+@pytest.mark.parametrize("updated", [-1, 10**15])
+def test_a_time_that_no_calendar_has_is_unreadable(updated: int) -> None:
+    known = Known.read({"progress": moving(NOW, 5).model_dump(mode="json") | {"updated": updated}})
+    assert known.unreadable == ("progress",)
+
+
+def test_a_job_that_hangs_and_tells_of_itself_has_not_moved() -> None:
+    stamp, last = int(NOW.timestamp()), NOW - timedelta(days=5)
+    history = ((stamp - 6 * 86_400, 10), (stamp - 5 * 86_400, 50), (stamp - 9, 50))
+    assert Known(moving=moving(NOW, 50, history=history)).last_moved == last
+    # What came after the last sample of the series came now.
+    assert Known(moving=moving(NOW, 51, history=history)).last_moved == NOW
+    assert Known(moving=moving(NOW, 50)).last_moved == NOW
+
+
+def test_after_a_transfer_that_ended_well_nothing_is_left_until_a_comparison_says_otherwise() -> None:
+    fetched, later = NOW + timedelta(hours=2), NOW + timedelta(hours=3)
+    comparing = moving(later, 1).model_copy(update={"part": "verify"})
+    known = Known(plan=plan(OF, NOW), rate=rate(fetched), moving=comparing)
+    assert known.bytes_left == 0
+    assert known.bytes_done == 100_000_000_000
+    assert replace(known, rate=rate(NOW - timedelta(hours=1))).bytes_left == 40_000_000_000
+    different = verdict(later, outcome=Outcome.DIFFERENT)
+    assert replace(known, verification=different).bytes_left == 40_000_000_000

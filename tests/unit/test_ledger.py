@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from watching import utc
 
 from beamferry.alerts import Alert, Kind, Urgency
-from beamferry.ledger import KEPT, Ledger
+from beamferry.ledger import KEPT, KEPT_OF_A_KIND, Ledger
 
 NOW, DEADLINE = utc(2026, 4, 1, 7), utc(2026, 4, 11)
 ME, YOU = "me@example.ac.uk", "you@example.ac.uk"
@@ -56,10 +57,30 @@ def test_a_ledger_that_cannot_be_read_is_empty_so_that_nobody_goes_untold(
     assert Ledger.read(stored).outstanding([tape(7)], ME) == (tape(7),)
 
 
-def test_a_ledger_stays_small_and_keeps_the_newest() -> None:
+def test_deadlines_that_passed_make_room_and_the_newest_stays() -> None:
     ledger = Ledger()
-    for day in range(KEPT + 30):
+    for day in range(40):
         ledger = ledger.confirmed([tape(7, moved=day)], ME, NOW)
+    assert len(ledger.entries) == KEPT_OF_A_KIND
+    newest = [tape(7, moved=day) for day in range(40 - KEPT_OF_A_KIND, 40)]
+    assert ledger.outstanding(newest, ME) == ()
+
+
+def test_what_is_still_due_is_never_pushed_out_so_that_nobody_is_told_every_day() -> None:
+    people = [f"a.person.with.a.long.name.{number}@example.ac.uk" for number in range(30)]
+    alerts = [Alert("k", kind, None, DEADLINE, Urgency.SOON, "h", "d", "t") for kind in Kind]
+    ledger = Ledger()
+    for person in people:
+        ledger = ledger.confirmed(alerts, person, NOW)
+        # Another alert of each kind comes and goes meanwhile.
+        ledger = ledger.confirmed([tape(7, moved=1)], person, NOW)
+    assert all(ledger.outstanding(alerts, person) == () for person in people)
+    assert len(ledger.entries) <= KEPT
+
+
+def test_a_ledger_stays_below_what_airflow_takes() -> None:
+    ledger = Ledger()
+    for number in range(KEPT + 30):
+        ledger = ledger.confirmed([tape(7)], f"a.person.with.a.long.name.{number}@example.ac.uk", NOW)
     assert len(ledger.entries) == KEPT
-    assert ledger.outstanding([tape(7, moved=KEPT + 29)], ME) == ()
-    assert len(ledger.model_dump_json()) < 60_000
+    assert len(json.dumps(ledger.stored())) < 65_535

@@ -18,7 +18,6 @@ from beamferry import mail
 from beamferry.airflow.state import BeamtimeState, asset_name
 from beamferry.digest import Watched, deliver, quiet, recipients
 from beamferry.errors import PermanentError, TransientError
-from beamferry.ledger import Ledger
 from beamferry.watch import Sign, leave, status_file
 
 if TYPE_CHECKING:
@@ -26,8 +25,9 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from beamferry.airflow.state import Key
+    from beamferry.airflow.state import Memory
     from beamferry.beamtime import Beamtime, Site
+    from beamferry.ledger import Ledger
     from beamferry.mail import Message
     from beamferry.registry import Registry
 
@@ -53,14 +53,14 @@ def board() -> str:
     return str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
 
 
-def watched(registry: Registry, memory: Key, now: datetime) -> list[Watched]:
+def watched(registry: Registry, memory: Memory, now: datetime) -> list[Watched]:
     """Return every beamtime with what its asset says; ``memory`` is the key of the ledger."""
     found = []
     for beamtime in registry.beamtimes:
         if beamtime.archived:
             continue
         state = BeamtimeState(asset_name(beamtime))
-        before = Ledger.read(state.get(memory))
+        before = state.ledger(memory)
         ledger = before.seen(now)
         if ledger is not before:
             state.set(memory, ledger.stored())
@@ -157,7 +157,7 @@ class _Alerting(BaseOperator):
             return datetime.now(UTC)
         return datetime.combine(day, time(7), tzinfo=ZoneInfo(self.site.time_zone))
 
-    def memory(self, context: Context) -> Key:
+    def memory(self, context: Context) -> Memory:
         """Return the key of the ledger; a rehearsal has its own, so that it silences no real alert."""
         return "alerts" if rehearsed(context) is None else "rehearsal"
 
@@ -274,7 +274,7 @@ class SendDigests(_Alerting):
         return sent
 
 
-def _keeper(everything: list[Watched], memory: Key) -> Callable[[str, Ledger], None]:
+def _keeper(everything: list[Watched], memory: Memory) -> Callable[[str, Ledger], None]:
     names = {one.beamtime.key: asset_name(one.beamtime) for one in everything}
 
     def keep(key: str, ledger: Ledger) -> None:

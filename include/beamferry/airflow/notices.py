@@ -14,7 +14,6 @@ from beamferry.airflow.task import BeamtimeTask
 from beamferry.alerts import Kind
 from beamferry.digest import Watched, item
 from beamferry.errors import BeamferryError
-from beamferry.ledger import Ledger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -33,7 +32,7 @@ def tell(beamtime: Beamtime, site: Site) -> int:
     state, sent = BeamtimeState(asset_name(beamtime)), 0
     now = datetime.now(UTC)
     at = f"{now.astimezone(ZoneInfo(site.time_zone)):%A %-d %B %Y, %H:%M}"
-    watched = Watched(beamtime, state.known(), Ledger.read(state.get("alerts")), link(beamtime))
+    watched = Watched(beamtime, state.known(), state.ledger("alerts"), link(beamtime))
     ledger = watched.ledger
     for recipient in watched.recipients(site):
         for alert in watched.outstanding(site, recipient, now):

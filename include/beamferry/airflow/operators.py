@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 # Seconds without a word from the probe; it is silent only while it waits for the facility's answer.
 PROBE_TIMEOUT = 180
+# Less than this does not tell what the link can do.
+RATE_BYTES = 50_000_000
 
 
 def _from_task(context: Context, task_id: str) -> Any:
@@ -114,7 +116,8 @@ class ParseTotals(BeamtimeTask):
         options = self.chosen(context)
         facts = _facts(context)
         with self.telling(context):
-            known, rate = self.state.get("plan"), self.state.get("rate")
+            # A plan of another version cannot be compared with; this run writes it anew.
+            known = self.state.known()
             plan = make_plan(
                 parse_stats(_from_task(context, "dry_run")),
                 beamtime=self.beamtime,
@@ -122,8 +125,8 @@ class ParseTotals(BeamtimeTask):
                 now=pendulum.now("UTC"),
                 bytes_free=facts.number("bytes_free"),
                 inodes_free=facts.number("inodes_free"),
-                previous=None if known is None else TransferPlan.model_validate(known, strict=False),
-                rate=None if rate is None else int(rate["bytes_per_second"]),
+                previous=known.plan,
+                rate=None if known.rate is None else known.rate.bytes_per_second,
                 streams=options.streams,
                 bandwidth_limit=options.bandwidth_limit,
                 accept_smaller_source=options.accept_smaller_source,
@@ -186,8 +189,8 @@ class Transfer(RemoteJobOperator):
             files=int(ended.result["files"]),
             seconds=int(ended.result["seconds"]),
         )
-        # A transfer of a few seconds says nothing about the link.
-        if moved.seconds >= 10:  # noqa: PLR2004
+        # A few seconds or a few small files say nothing about the link.
+        if moved.seconds >= 10 and moved.bytes >= RATE_BYTES:  # noqa: PLR2004
             rate = moved.bytes // moved.seconds
             if rate > 0:
                 at = pendulum.now("UTC").isoformat()

@@ -9,6 +9,7 @@ from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.sdk.execution_time.context import AssetStateStoreAccessor
 
 from beamferry.known import Known
+from beamferry.ledger import Ledger
 
 if TYPE_CHECKING:
     from beamferry.beamtime import Beamtime
@@ -27,6 +28,8 @@ Key = Literal[
     "rehearsal",
     "alerts_ran",
 ]
+# Where the ledger of real alerts is, and that of rehearsals.
+Memory = Literal["alerts", "rehearsal"]
 # What says how a beamtime is; the rest is the alerts' own memory.
 KNOWN: tuple[Key, ...] = ("plan", "progress", "verification", "rate", "problem", "certificate", "log_in")
 
@@ -81,8 +84,12 @@ class BeamtimeState:
         self._store.delete(key)
 
     def known(self) -> Known:
-        """Return all that is known of the beamtime."""
-        return Known.read({key: self.get(key) for key in KNOWN})
+        """Return all that is known of the beamtime; a value that nobody can read is named there, not raised."""
+        return Known.read({key: self._store.get(key) for key in KNOWN})
+
+    def ledger(self, memory: Memory) -> Ledger:
+        """Return who was told what."""
+        return Ledger.read(self._store.get(memory))
 
     async def publish(
         self, progress: Progress, *, part: str, run_id: str, history: tuple[Sample, ...] = ()

@@ -1,0 +1,67 @@
+"""How far a beamtime is and when it will be home, in words and as a forecast."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from beamferry.forecast import Forecast, forecast, rate_of
+from beamferry.plan import count, deadline, human
+
+if TYPE_CHECKING:
+    from datetime import date, datetime
+
+    from beamferry.beamtime import Beamtime, Site
+    from beamferry.known import Known
+
+# What moved within this time moves now; a job on RDS-SSH tells of itself every few seconds.
+_MOVING_NOW = timedelta(minutes=15)
+
+
+def days_left(day_of: date, site: Site, now: datetime) -> int:
+    """Return the days from today at the site to a day; calendar days, so that no change of clocks counts."""
+    return (day_of - now.astimezone(ZoneInfo(site.time_zone)).date()).days
+
+
+def foretell(beamtime: Beamtime, site: Site, known: Known, now: datetime) -> Forecast | None:
+    """Return when a beamtime will be home, None where nothing is left or no dry run has looked yet."""
+    left = known.bytes_left
+    if not left or known.plan is None:
+        return None
+    moving = known.transfer
+    running = moving is not None and now - moving.at < _MOVING_NOW
+    rate = rate_of(moving.samples) if moving is not None else None
+    measured = rate is not None or known.rate is not None or known.plan.rate_measured
+    if rate is None:
+        rate = float(known.rate.bytes_per_second if known.rate is not None else known.plan.rate)
+    return forecast(
+        bytes_left=left,
+        rate=max(rate, 1.0),
+        measured=measured,
+        running=running,
+        deadline=deadline(beamtime, site),
+        now=now,
+    )
+
+
+def outlook(beamtime: Beamtime, site: Site, known: Known, now: datetime) -> str:
+    """Return one sentence that says when it will be home, or why that is not known."""
+    if known.plan is None:
+        return "No run has looked at the source yet: how much there is is not known."
+    if known.bytes_left == 0:
+        return "All bytes are at RDS by size and time, but the copy is not verified yet."
+    coming = foretell(beamtime, site, known, now)
+    return "" if coming is None else f"{amount(known)} left. {coming.sentence(site.time_zone)}"
+
+
+def amount(known: Known) -> str:
+    """Return what is left in words."""
+    left = known.bytes_left
+    if left is None or known.plan is None:
+        return "An unknown amount"
+    return (
+        human(left)
+        if known.transfer is not None
+        else f"{human(left)} in {count(known.plan.todo_files, 'file')}"
+    )
