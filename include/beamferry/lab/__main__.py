@@ -14,7 +14,7 @@ from beamferry.lab.settings import ENDED
 from beamferry.lab.visit import DEFAULT_SEED
 
 app = typer.Typer(
-    help="The lab: RDS-SSH, Diamond and a mail server on this machine's loopback.",
+    help="The lab: RDS-SSH, Diamond, DESY and a mail server on this machine's loopback.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -40,11 +40,12 @@ def up(
         bool | None,
         typer.Option(help="Whether the hosts get file systems of their own; default: if allowed."),
     ] = None,
+    desy: Annotated[bool, typer.Option("--desy", help="Start DESY's servers too.")] = False,
 ) -> None:
     """Start the lab, or what of it does not run."""
     try:
         lab = Lab(folder, namespaces=namespaces)
-        lab.up(size, seed, ended.date() if ended else ENDED)
+        lab.up(size, seed, ended.date() if ended else ENDED, desy=desy)
     except BeamferryError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error

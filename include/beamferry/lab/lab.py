@@ -1,4 +1,4 @@
-"""The lab as a whole: RDS-SSH, Diamond and a mail server on loopback, in one folder."""
+"""The lab as a whole: RDS-SSH, Diamond, DESY and a mail server on loopback, in one folder."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from beamferry.errors import PermanentError
+from beamferry.lab import desy_tree, desy_way, entries
+from beamferry.lab.desy import Desy
 from beamferry.lab.host import Host
 from beamferry.lab.keys import make_key, public_key, write_private
 from beamferry.lab.mail_server import MailServer
@@ -23,11 +23,9 @@ from beamferry.lab.settings import (
     DESTINATION_ROOT,
     DIAMOND_NAME,
     ENDED,
-    INSTRUMENT,
     RDS_MOUNT,
     RDS_NAME,
     SOURCE,
-    VISIT,
     Settings,
 )
 from beamferry.lab.ssh import Client, Onward
@@ -65,6 +63,7 @@ class Lab:
         self.client = Client(self.folder / "client", self.rds)
         self.onward = Onward(self.rds, self.diamond)
         self.mail = MailServer(self.folder, ADDRESSES["mail"], self.settings.ports["mail"])
+        self.desy = Desy(self.folder / "desy", self.settings.ports, namespaces=self.settings.namespaces)
 
     def _host(self, key: str, name: str, binds: dict[str, str]) -> Host:
         folder = self.folder / key
@@ -131,13 +130,16 @@ class Lab:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def up(self, size: str | None = None, seed: int = DEFAULT_SEED, ended: date = ENDED) -> None:
+    def up(
+        self, size: str | None = None, seed: int = DEFAULT_SEED, ended: date = ENDED, *, desy: bool = False
+    ) -> None:
         """Start what does not run, make what is not there, and undo what faults have left in keys and shells.
 
         Args:
             size: ``small``, ``demo`` or bytes; the visit that is there stays when left out, else small.
             seed: what the visit's content is drawn from.
             ended: last day of the visit, for the registry.
+            desy: whether DESY starts too; once started it belongs to the lab.
 
         Raises:
             PermanentError: a program is missing or something does not start.
@@ -157,6 +159,8 @@ class Lab:
             self.rds.start()
             self.diamond.start()
             self.mail.start()
+            if desy or self.settings.desy:
+                self._start_desy(size)
             write_private(self.registry, self.registry_text(ended))
 
     def down(self) -> None:
@@ -165,11 +169,14 @@ class Lab:
             self.rds.down()
             self.diamond.down()
             self.mail.stop()
+            if self.settings.desy:
+                self.desy.down()
 
     @property
     def running(self) -> bool:
         """Whether all of the lab runs."""
-        return bool(self.rds.sshd and self.diamond.sshd and self.mail.process)
+        others = not self.settings.desy or self.desy.running
+        return bool(self.rds.sshd and self.diamond.sshd and self.mail.process and others)
 
     def status(self) -> list[str]:
         """Return in plain words what runs where."""
@@ -182,6 +189,7 @@ class Lab:
         place = f"{self.mail.address} port {self.mail.port}, keeps {self.mail.mailbox}"
         lines.append(f"Mail: server {runs}, {place}")
         lines.append(f"Visit: {self.source} at Diamond, files in {self.visit_folder}")
+        lines += self.desy.status() if self.settings.desy else []
         lines.append(f"Destination: {self.destination_root} on RDS-SSH, files in {self._storage / 'shared'}")
         if not self.settings.namespaces:
             lines.append(f"The hosts share this machine's file system ({self.settings.reason}).")
@@ -201,8 +209,18 @@ class Lab:
         if folder.exists():
             remove_visit(folder)
         make_visit(folder, *wanted)
-        self.settings = dataclasses.replace(self.settings, visit=wanted)
+        self._remember(visit=wanted)
+
+    def _remember(self, **changed: Any) -> None:
+        self.settings = dataclasses.replace(self.settings, **changed)
         self.settings.save(self._record)
+
+    def _start_desy(self, size: str | None) -> None:
+        wanted = (desy_tree.size_in_bytes(size or "small"), desy_tree.DEFAULT_SEED)
+        before = self.settings.desy
+        self._remember(desy=wanted if size or not before else before)
+        self.desy.up(public_key(self.onward.key), wanted, anew=size is not None)
+        desy_way.lead(self.onward, self.desy)
 
     @staticmethod
     def away(folder: Path) -> Path:
@@ -229,6 +247,10 @@ class Lab:
         """Let RDS-SSH know this key, ``type base64``, as Diamond's, or none."""
         self.onward.pin(key)
 
+    def route_desy(self, kind: desy_way.Kind) -> None:
+        """Let ``ssh psftp.desy.de`` on RDS-SSH arrive at the log-in by key, by password, or by two factors."""
+        desy_way.lead_ssh(self.onward, self.desy, kind)
+
     def mails(self) -> list[dict[str, Any]]:
         """Return the messages the mail server got, oldest first; see ``mail.record_of``."""
         return self.mail.messages()
@@ -237,47 +259,14 @@ class Lab:
 
     def airflow_connections(self) -> dict[str, dict[str, Any]]:
         """Return the connections, by id, as ``AIRFLOW_CONN_<ID>`` takes them in JSON."""
-        return {
-            "rds_ssh": {
-                "conn_type": "ssh",
-                "host": self.rds.address,
-                "port": self.rds.port,
-                "login": self.rds.account,
-                "extra": {"key_file": str(self.client.key), "host_key": self.client.pinned},
-            },
-            "smtp_default": {
-                "conn_type": "smtp",
-                "host": self.mail.address,
-                "port": self.mail.port,
-                "extra": {
-                    "disable_ssl": True,
-                    "disable_tls": True,
-                    "from_email": "beamferry@example.ac.uk",
-                    "retry_limit": 1,
-                    "timeout": 5,
-                },
-            },
-        }
+        return entries.connections(self)
 
-    def registry_text(self, ended: date = ENDED, **further: Any) -> str:
-        """Return the registry with the lab's one beamtime.
+    def registry_text(self, ended: date = ENDED, *, desy: str | None = None, **further: Any) -> str:
+        """Return the registry with the lab's beamtime at Diamond and, on request, the one at DESY.
 
         Args:
             ended: last day of the visit; the source is named when another one would be derived from it.
+            desy: ``ftps`` or ``sftp`` for the beamtime at DESY, which is left out otherwise.
             further: more fields of the beamtime's entry, or others in their place.
         """
-        site = {
-            "rds_connection": "rds_ssh",
-            "destination_root": self.destination_root,
-            "notify": ["group-data@example.ac.uk"],
-        }
-        entry: dict[str, Any] = {
-            "id": VISIT,
-            "facility": "diamond",
-            "instrument": INSTRUMENT,
-            "account": self.account,
-            "ended": ended,
-        }
-        if self.source != f"/dls/{INSTRUMENT}/data/{ended.year}/{VISIT}":
-            entry["source"] = self.source
-        return yaml.safe_dump({"site": site, "beamtimes": [entry | further]}, sort_keys=False, width=1000)
+        return entries.registry_text(self, ended, desy=desy, **further)

@@ -6,7 +6,7 @@ import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import paramiko
 
@@ -98,6 +98,18 @@ class Client:
         return subprocess.run(command, input=stdin, capture_output=True, check=False)
 
 
+class SshServer(Protocol):
+    """Where an ssh server of the lab listens, and for whom."""
+
+    address: str
+    port: int
+    account: str
+
+    @property
+    def pinned(self) -> str:
+        """The host's public key, ``type base64``."""
+
+
 @dataclass(frozen=True)
 class Onward:
     """How RDS-SSH logs in to Diamond: files in the account's ``~/.ssh`` there.
@@ -119,7 +131,7 @@ class Onward:
         """Reach Diamond through this address and port."""
         folder = f"{self.rds.home_inside}/.ssh"
         config = _config(self.diamond, address, port, f"{folder}/id_ed25519", f"{folder}/known_hosts")
-        write_private(self.rds.home / ".ssh" / "config", config)
+        write_private(self.rds.home / ".ssh" / "config", f'Include "{folder}/more/*"\n{config}')
         if self.rds.root is None:
             # ssh reads the configuration of the account's real home, which is not the lab's to write.
             shim = self.rds.shims / "ssh"
@@ -131,3 +143,25 @@ class Onward:
         """Know this key, ``type base64``, as Diamond's, or none at all."""
         line = f"{self.diamond.name} {key}\n" if key else ""
         write_private(self.rds.home / ".ssh" / "known_hosts", line)
+
+    def lead(self, name: str, server: SshServer, *, asks: bool) -> None:
+        """Let RDS-SSH reach one more host, by the name of the real one.
+
+        Args:
+            name: the real host's name.
+            server: where it is instead, with its account and host key.
+            asks: whether the log-in asks a person; else it is done by RDS-SSH's key.
+        """
+        more, folder = self.rds.home / ".ssh" / "more", f"{self.rds.home_inside}/.ssh"
+        write_private(more.with_name(f"known_hosts.{name}"), f"{name} {server.pinned}\n")
+        how = (
+            "  PubkeyAuthentication no\n  PreferredAuthentications keyboard-interactive,password\n"
+            if asks
+            else f'  IdentityFile "{folder}/id_ed25519"\n  IdentitiesOnly yes\n  BatchMode yes\n'
+        )
+        config = (
+            f"Host {name}\n  HostName {server.address}\n  Port {server.port}\n  User {server.account}\n"
+            f'  HostKeyAlias {name}\n  UserKnownHostsFile "{folder}/known_hosts.{name}"\n'
+            f"  GlobalKnownHostsFile none\n  StrictHostKeyChecking yes\n{how}"
+        )
+        write_private(more / name, config)

@@ -1,0 +1,90 @@
+"""What Airflow and the registry are told of the lab: the one place that knows their fields."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from beamferry.lab import desy_way
+from beamferry.lab.settings import DESY_ADDRESS, DESY_ENDED, ENDED, INSTRUMENT, VISIT
+
+if TYPE_CHECKING:
+    from beamferry.lab.lab import Lab
+
+
+def connections(lab: Lab) -> dict[str, dict[str, Any]]:
+    """Return the connections, by id, as ``AIRFLOW_CONN_<ID>`` takes them in JSON."""
+    found: dict[str, dict[str, Any]] = {
+        "rds_ssh": {
+            "conn_type": "ssh",
+            "host": lab.rds.address,
+            "port": lab.rds.port,
+            "login": lab.rds.account,
+            "extra": {"key_file": str(lab.client.key), "host_key": lab.client.pinned},
+        },
+        "smtp_default": {
+            "conn_type": "smtp",
+            "host": lab.mail.address,
+            "port": lab.mail.port,
+            "extra": {
+                "disable_ssl": True,
+                "disable_tls": True,
+                "from_email": "beamferry@example.ac.uk",
+                "retry_limit": 1,
+                "timeout": 5,
+            },
+        },
+    }
+    if lab.settings.desy:
+        found["desy_ftps"] = {
+            "conn_type": "ftp",
+            # Without file systems of their own, RDS-SSH cannot know DESY's name; the certificate has both.
+            "host": lab.desy.name if lab.settings.namespaces else DESY_ADDRESS,
+            "login": lab.desy.account,
+            "password": lab.desy.password,
+            "port": lab.desy.ftps.port,
+        }
+    return found
+
+
+def registry_text(lab: Lab, ended: date = ENDED, *, desy: str | None = None, **further: Any) -> str:
+    """Return the registry; see ``Lab.registry_text``."""
+    site = {
+        "rds_connection": "rds_ssh",
+        "destination_root": lab.destination_root,
+        "notify": ["group-data@example.ac.uk"],
+    }
+    entry: dict[str, Any] = {
+        "id": VISIT,
+        "facility": "diamond",
+        "instrument": INSTRUMENT,
+        "account": lab.account,
+        "ended": ended,
+    }
+    if lab.source != f"/dls/{INSTRUMENT}/data/{ended.year}/{VISIT}":
+        entry["source"] = lab.source
+    beamtimes = [entry | further]
+    if desy:
+        beamtimes.append(desy_entry(lab, desy))
+    return yaml.safe_dump({"site": site, "beamtimes": beamtimes}, sort_keys=False, width=1000)
+
+
+def desy_entry(lab: Lab, transport: str) -> dict[str, Any]:
+    """Return the registry's entry of the beamtime at DESY by ``ftps``, registered today, or by ``sftp``."""
+    found: dict[str, Any] = {
+        "id": lab.desy.beamtime,
+        "facility": "desy",
+        "instrument": lab.desy.instrument,
+        "account": lab.desy.account if transport == "ftps" else lab.desy.sftp.account,
+        "ended": DESY_ENDED,
+        "transport": transport,
+    }
+    if transport == "ftps":
+        found["registered"] = datetime.now(UTC).date()
+        found["ca_file"] = desy_way.ca_file(lab.rds)
+        found["port"] = lab.desy.ftps.port
+        if not lab.settings.namespaces:
+            found["host"] = DESY_ADDRESS
+    return found
