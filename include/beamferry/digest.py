@@ -13,7 +13,7 @@ from beamferry.outlook import days_left
 from beamferry.plan import deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
     from beamferry.alerts import Alert
@@ -105,18 +105,34 @@ def digest(
         board: address of the board in Airflow, '' where none is known.
         warning: what keeps beamtimes from being watched, '' where nothing does.
     """
-    items, told, safe = [], {}, 0
-    for one in watched:
-        if one.beamtime.archived or recipient not in one.recipients(site):
-            continue
-        safe += one.known.complete
-        alerts = one.ripe(site, recipient, now)
-        if alerts:
+    known = _of(recipient, watched, site)
+    told = {one.beamtime.key: alerts for one in known if (alerts := one.ripe(site, recipient, now))}
+    return _mail(recipient, known, told, site, now, board, warning), told
+
+
+def _of(recipient: str, watched: Iterable[Watched], site: Site) -> list[Watched]:
+    return [one for one in watched if not one.beamtime.archived and recipient in one.recipients(site)]
+
+
+def _mail(
+    recipient: str,
+    known: Iterable[Watched],
+    told: Mapping[str, tuple[Alert, ...]],
+    site: Site,
+    now: datetime,
+    board: str,
+    warning: str,
+) -> Digest:
+    """Return a mail with those that have alerts, and the count of those without that are safe."""
+    items, safe = [], 0
+    for one in known:
+        if alerts := told.get(one.beamtime.key):
             items.append(item(one, site, alerts, now))
-            told[one.beamtime.key] = alerts
+        else:
+            safe += one.known.complete
     items.sort(key=lambda found: (-found.alert.urgency, found.days_left, found.id))
     at = now.astimezone(ZoneInfo(site.time_zone))
-    return Digest(recipient, tuple(items), f"{at:%A %-d %B %Y, %H:%M}", safe, board, warning), told
+    return Digest(recipient, tuple(items), f"{at:%A %-d %B %Y, %H:%M}", safe, board, warning)
 
 
 def deliver(
@@ -168,15 +184,7 @@ def quiet(
     board: str = "",
     warning: str = "",
 ) -> Digest:
-    """Return the weekly summary of one person: every beamtime that is not archived, and how far it is."""
-    items, safe = [], 0
-    for one in watched:
-        if one.beamtime.archived or recipient not in one.recipients(site):
-            continue
-        safe += one.known.complete
-        alerts = one.due(site, now)
-        if alerts:
-            items.append(item(one, site, alerts, now))
-    items.sort(key=lambda found: (-found.alert.urgency, found.days_left, found.id))
-    at = now.astimezone(ZoneInfo(site.time_zone))
-    return Digest(recipient, tuple(items), f"{at:%A %-d %B %Y, %H:%M}", safe, board, warning)
+    """Return the weekly summary of one person: what is safe, and how far the rest is, told before or not."""
+    known = _of(recipient, watched, site)
+    under_way = {one.beamtime.key: one.due(site, now) for one in known if not one.known.complete}
+    return _mail(recipient, known, under_way, site, now, board, warning)
