@@ -118,18 +118,22 @@ class Post:
             TransientError: the server cannot be reached or took nothing.
         """
         with self._client() as (hook, client):
-            sender = hook.from_email
-            if not sender:
-                raise PermanentError(
-                    "mail-no-sender",
-                    f"Airflow's connection {self.connection} names no sender",
-                    "write from_email into its extras",
-                )
-            client.send_message(message.as_email(sender, datetime.now(UTC)))
+            client.send_message(message.as_email(self._sender(hook), datetime.now(UTC)))
+
+    def _sender(self, hook: SmtpHook) -> str:
+        sender = hook.from_email
+        if not sender:
+            raise PermanentError(
+                "mail-no-sender",
+                f"Airflow's connection {self.connection} names no sender",
+                "write from_email into its extras",
+            )
+        return str(sender)
 
     def prove(self) -> None:
         """Log in and say nothing: shows that a mail could be sent; raises as ``send`` does."""
-        with self._client() as (_, client):
+        with self._client() as (hook, client):
+            self._sender(hook)
             code, words = client.noop()
             if code >= 400:  # noqa: PLR2004
                 raise smtplib.SMTPResponseException(code, words)

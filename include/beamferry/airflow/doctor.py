@@ -15,6 +15,7 @@ import paramiko
 from airflow.providers.ssh.hooks.ssh import SSHHook
 
 from beamferry import access
+from beamferry.airflow.alerting import Post
 from beamferry.errors import BeamferryError
 from beamferry.registry import load
 from beamferry.remote import Session, script_command
@@ -64,6 +65,7 @@ def examine(registry_file: Path, beamtime_id: str | None, airflow: Mapping[str, 
             ok=False, sentence=f"{registry_file} has no valid beamtime {beamtime_id}: see beamferry list"
         )
         return
+    yield _mails(registry.site, airflow)
     connection = registry.site.rds_connection
     try:
         _borrow_connection(connection, airflow)
@@ -86,6 +88,22 @@ def examine(registry_file: Path, beamtime_id: str | None, airflow: Mapping[str, 
         yield Check(ok=False, sentence=str(error))
     except (paramiko.SSHException, OSError, EOFError) as error:
         yield Check(ok=False, sentence=str(access.explain_connection(error, connection)))
+
+
+def _mails(site: Site, airflow: Mapping[str, str]) -> Check:
+    """Find out whether people can be told of deadlines; logs in to the mail server and sends nothing."""
+    if not site.notify:
+        return Check(
+            ok=False,
+            sentence="Nobody is told of deadlines: write addresses under site: notify: in the registry",
+        )
+    try:
+        _borrow_connection(site.smtp_connection, airflow)
+        Post(site).prove()
+    except BeamferryError as error:
+        return Check(ok=False, sentence=str(error))
+    told = "1 address gets" if len(site.notify) == 1 else f"{len(site.notify)} addresses get"
+    return Check(ok=True, sentence=f"The mail server of {site.smtp_connection} answers; {told} every alert")
 
 
 def _beamtime(session: Session, beamtime: Beamtime, site: Site) -> Iterator[Check]:
@@ -122,7 +140,7 @@ def _borrow_connection(connection: str, airflow: Mapping[str, str]) -> None:
     extra = found.get("extra_dejson") or {}
     os.environ[name] = json.dumps(
         {
-            "conn_type": "ssh",
+            "conn_type": found["conn_type"],
             "host": found["host"],
             "login": found["login"],
             "password": found.get("password"),

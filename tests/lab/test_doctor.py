@@ -1,0 +1,56 @@
+"""The doctor, as a person calls it before anything runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from beamferry.lab import Lab
+
+
+def doctor(lab: Lab, home: Path, **changed: str) -> subprocess.CompletedProcess[str]:
+    known = {
+        f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in lab.airflow_connections().items()
+    }
+    environment = {
+        **os.environ,
+        "BEAMFERRY_REGISTRY": str(lab.registry),
+        "AIRFLOW_HOME": str(home),
+        **known,
+        **changed,
+    }
+    program = str(Path(sys.executable).with_name("beamferry"))
+    return subprocess.run((program, "doctor"), env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_lab_that_is_well_is_well_to_the_doctor(lab: Lab, tmp_path: Path) -> None:
+    done = doctor(lab, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "NO" not in done.stdout
+    assert "The mail server of smtp_default answers; 1 address gets every alert" in done.stdout
+    assert "mg25682-2: Diamond lets" in done.stdout
+    assert lab.mails() == []
+
+
+@pytest.mark.parametrize(
+    ("connection", "said"),
+    [
+        ({"port": 1}, "took no mail"),
+        ({"extra": {"disable_ssl": True, "disable_tls": True, "retry_limit": 0}}, "names no sender"),
+    ],
+)
+def test_a_mail_server_that_takes_nothing_is_found_before_it_matters(
+    lab: Lab, tmp_path: Path, connection: dict[str, object], said: str
+) -> None:
+    broken = json.dumps(lab.airflow_connections()["smtp_default"] | connection)
+    done = doctor(lab, tmp_path, AIRFLOW_CONN_SMTP_DEFAULT=broken)
+    assert done.returncode == 1
+    assert any(line.startswith("NO") and said in line for line in done.stdout.splitlines()), done.stdout
+    assert "mg25682-2: Diamond lets" in done.stdout
