@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 # Days before the day at which a calendar reminds.
 _REMINDERS = (7, 3, 1)
 _LINE = 75
+# The format allows none of them in a text, except the tab.
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def calendar(beamtimes: Iterable[Beamtime], site: Site, now: datetime) -> str:
@@ -70,7 +73,8 @@ def _event(name: str, day: date, summary: str, description: str, now: datetime) 
 def escaped(text: str) -> str:
     """Return a text as a value of the format."""
     plain = text.replace("\\", "\\\\").replace(";", "\\;").replace(",", "\\,")
-    return plain.replace("\r\n", "\\n").replace("\n", "\\n").replace("\r", "\\n")
+    lines = plain.replace("\r\n", "\\n").replace("\n", "\\n").replace("\r", "\\n")
+    return _CONTROLS.sub(" ", lines)
 
 
 def folded(line: str) -> Iterator[str]:

@@ -74,3 +74,47 @@ def test_a_server_that_refuses_takes_nothing_until_it_is_well_again(server: Mail
             mail.sendmail("a@x.uk", ["b@x.uk"], MAIL)
         mail.sendmail("a@x.uk", ["b@x.uk"], MAIL)
     assert len(server.messages()) == 1
+
+
+def test_its_certificate_passes_the_strictest_check_and_its_files_are_nobody_elses(
+    server: MailServer,
+) -> None:
+    assert server.authority is not None
+    context = ssl.create_default_context(cafile=str(server.authority.ca_file))
+    # What Python 3.13 asks for by default.
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    with smtplib.SMTP(server.address, server.port, timeout=10) as mail:
+        assert mail.starttls(context=context)[0] == 220
+        assert mail.noop()[0] == 250
+    private = [*server.authority.folder.glob("*.key"), server.folder / "mail.login"]
+    private += [file for file in server.authority.folder.glob("*.pem") if file != server.authority.ca_file]
+    assert len(private) == 3
+    assert {file.stat().st_mode & 0o777 for file in private} == {0o600}
+
+
+def test_an_expired_certificate_and_one_of_another_name_are_refused_by_the_client(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca")
+    assert handshake(authority, authority.issue(("localhost",))) == ""
+    assert "expired" in handshake(authority, authority.issue(("localhost",), expired=True))
+    assert "ostname mismatch" in handshake(authority, authority.issue(("elsewhere.example",)))
+    stranger = Authority(tmp_path / "stranger", "Beamferry lab stranger")
+    assert "verify failed" in handshake(authority, stranger.issue(("localhost",)))
+
+
+def handshake(trusted: Authority, certificate: Path) -> str:
+    """Return why a client refuses a server with this certificate, '' where it does not."""
+    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_side.load_cert_chain(certificate)
+    client_side = ssl.create_default_context(cafile=str(trusted.ca_file))
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = server_side.wrap_bio(to_server, to_client, server_side=True)
+    client = client_side.wrap_bio(to_client, to_server, server_hostname="localhost")
+    for _ in range(4):
+        for end in (client, server):
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            except ssl.SSLCertVerificationError as error:
+                return str(error)
+    return ""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from datetime import date
 
 from hypothesis import given
@@ -67,6 +68,10 @@ def test_folding_keeps_every_character_and_no_line_is_too_long(text: str) -> Non
 
 
 @given(st.text())
-def test_no_text_ends_its_line(text: str) -> None:
-    assert "\n" not in escaped(text)
-    assert "\r" not in escaped(text)
+def test_no_text_ends_its_line_and_all_of_it_comes_back(text: str) -> None:
+    value = escaped(text)
+    assert not re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value)
+    assert not re.search(r"(?<!\\)(\\\\)*[;,]", value)
+    read = re.sub(r"\\(.)", lambda found: "\n" if found[1] == "n" else found[1], value)
+    meant = re.sub(r"\r\n|\r", "\n", text)
+    assert read == re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", " ", meant)

@@ -54,14 +54,18 @@ class Authority:
         """
         now = datetime.now(UTC)
         until = now - timedelta(days=1) if expired else now + timedelta(days=days)
-        key = ec.generate_private_key(ec.SECP256R1())
+        key, signer = ec.generate_private_key(ec.SECP256R1()), self._key()
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         certificate = (
             self._builder(subject, key.public_key(), min(now, until) - timedelta(days=30), until)
             .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-            .sign(self._key(), hashes.SHA256())
+            # From Python 3.13 on a client's default context asks for it.
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
+            )
+            .sign(signer, hashes.SHA256())
         )
         pem = self.folder / f"{certificate.serial_number:x}.pem"
         write_private(pem, _private(key) + certificate.public_bytes(serialization.Encoding.PEM).decode())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime, make_msgid
@@ -22,12 +22,21 @@ if TYPE_CHECKING:
 # Longer subjects are cut by every phone.
 _SUBJECT = 150
 _BAR = 20
-_WORDS = {
+# How much each urgency matters, in words: colour is never the only sign.
+WORDS = {
     Urgency.LOST: "act today",
     Urgency.URGENT: "urgent",
     Urgency.SOON: "soon",
     Urgency.NOTICE: "for your information",
     Urgency.GOOD: "all is well",
+}
+# Each reads well on white; the word beside it says the same to those who see no colours.
+_COLOURS = {
+    Urgency.LOST: "#b00020",
+    Urgency.URGENT: "#b00020",
+    Urgency.SOON: "#8a4b00",
+    Urgency.NOTICE: "#1a4f8b",
+    Urgency.GOOD: "#1b6e2e",
 }
 
 
@@ -62,6 +71,7 @@ def digest(mail: Digest, *, rehearsal: bool = False) -> Message:
     """
     if not mail.items:
         raise ValueError("a digest needs something to tell")
+    mail = _without_controls(mail)
     first, *others = mail.items
     more = f" (and {count(len(others), 'more beamtime')})" if others else ""
     return _message(
@@ -75,18 +85,20 @@ def digest(mail: Digest, *, rehearsal: bool = False) -> Message:
 
 def notice(recipient: str, item: Item, at: str, *, rehearsal: bool = False) -> Message:
     """Return the mail about one thing that just happened: a failure, a certificate, a log-in that is wanted."""
+    item = _item_without_controls(item)
     return _message(recipient, headline(item), "notice", {"item": item, "at": at}, rehearsal=rehearsal)
 
 
 def all_well(mail: Digest) -> Message:
     """Return the weekly summary: that the alarm lives, and how far everything is."""
+    mail = _without_controls(mail)
     whole = count(mail.safe, "beamtime")
     rest = f", {len(mail.items)} under way" if mail.items else ""
     return _message(
         mail.recipient,
         f"Beamferry this week: {whole} verified{rest}",
         "digest",
-        {"mail": mail, "intro": "Nothing new needs you. This mail shows that the alerts are alive."},
+        {"mail": mail, "intro": _intro_of_week(mail)},
         rehearsal=False,
     )
 
@@ -120,7 +132,7 @@ def tape(item: Item) -> str:
 def amount(item: Item) -> str:
     """Return what is at RDS of what there is."""
     if item.bytes_done is None or item.bytes_total is None:
-        return "How much there is is not known yet"
+        return "How much is at RDS is not known yet"
     return f"{human(item.bytes_done)} of {human(item.bytes_total)} at RDS"
 
 
@@ -133,11 +145,24 @@ def bar(item: Item) -> str:
     return f"[{'#' * full}{'.' * (_BAR - full)}] {share} %"
 
 
+def steps(item: Item) -> tuple[str, str]:
+    """Return what to do as a sentence and, where a command is to be typed, that command by itself, else ''."""
+    if item.alert.kind is not Kind.LOG_IN:
+        return item.alert.todo, ""
+    sentence, colon, command = item.alert.todo.partition(": ")
+    return (f"{sentence}:", command) if colon else (sentence, "")
+
+
 def _intro(mail: Digest) -> str:
     number = len(mail.items)
     needs = "One beamtime needs" if number == 1 else f"{number} beamtimes need"
     safe = f" {count(mail.safe, 'other')} verified complete." if mail.safe else ""
     return f"{needs} your attention, the most urgent first.{safe}"
+
+
+def _intro_of_week(mail: Digest) -> str:
+    safe = f"{count(mail.safe, 'beamtime')} verified complete. " if mail.safe else ""
+    return f"{safe}Nothing new needs you. This mail shows that the alerts are alive."
 
 
 @cache
@@ -155,9 +180,11 @@ def _templates() -> Environment:
         tape=tape,
         amount=amount,
         bar=bar,
-        words=_WORDS,
+        steps=steps,
+        words=WORDS,
+        colours=_COLOURS,
         good=Urgency.GOOD,
-        log_in=Kind.LOG_IN,
+        urgent=Urgency.URGENT,
     )
     return found
 
@@ -167,14 +194,50 @@ def _message(
 ) -> Message:
     if rehearsal:
         subject = f"Rehearsal: {subject}"
-    values = values | {"rehearsal": rehearsal}
+    subject = one_line(subject)
+    values = values | {"rehearsal": rehearsal, "subject": subject}
     text, html = (
         _templates().get_template(f"{template}.{kind}.j2").render(values) for kind in ("txt", "html")
     )
-    return Message(recipient, one_line(subject), text, html)
+    return Message(recipient, subject, text, html)
 
 
 def one_line(text: str) -> str:
     """Return a text fit for a header: nothing in it can begin a line of its own."""
-    plain = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    plain = " ".join(_printable(text).split())
     return plain if len(plain) <= _SUBJECT else f"{plain[: _SUBJECT - 1]}…"
+
+
+def _printable(text: str) -> str:
+    """Return a text without what could begin a line, turn its direction, or fit into no encoding."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _item_without_controls(item: Item) -> Item:
+    """Return a beamtime whose texts cannot pretend to be lines of the mail itself."""
+    alert = item.alert
+    return replace(
+        item,
+        alert=replace(
+            alert,
+            headline=_printable(alert.headline),
+            detail=_printable(alert.detail),
+            todo=_printable(alert.todo),
+        ),
+        id=_printable(item.id),
+        facility=_printable(item.facility),
+        instrument=_printable(item.instrument),
+        title=_printable(item.title),
+        tape=_printable(item.tape),
+        link=_printable(item.link),
+        also=tuple(_printable(line) for line in item.also),
+    )
+
+
+def _without_controls(mail: Digest) -> Digest:
+    return replace(
+        mail,
+        items=tuple(_item_without_controls(item) for item in mail.items),
+        board=_printable(mail.board),
+        warning=_printable(mail.warning),
+    )

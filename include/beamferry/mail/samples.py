@@ -22,23 +22,26 @@ def _item(
     urgency: Urgency,
     words: tuple[str, str, str],
     *,
+    facility: str = "Diamond",
     instrument: str = "i12",
+    title: str = "",
     tape: tuple[str, int] = ("Thursday 11 June 2026", 3),
-    done: tuple[int, int] | None = (35_680_000_000, 87_034_154_221),
+    done: tuple[int, int] | None = (35_900_000_000, 87_034_154_221),
     also: tuple[str, ...] = (),
 ) -> Item:
-    alert = Alert(f"diamond_{name}", kind, None, datetime(2026, 6, 10, 23, tzinfo=UTC), urgency, *words)
+    key = f"{facility.lower()}_{name}"
+    alert = Alert(key, kind, None, datetime(2026, 6, 10, 23, tzinfo=UTC), urgency, *words)
     return Item(
         alert=alert,
         id=name,
-        facility="Diamond",
+        facility=facility,
         instrument=instrument,
-        title="",
+        title=title,
         tape=tape[0],
         days_left=tape[1],
         bytes_done=None if done is None else done[0],
         bytes_total=None if done is None else done[1],
-        link=f"{_BOARD}/dags/beamtime_diamond_{name}",
+        link=f"{_BOARD}/dags/beamtime_{key}",
         also=also,
     )
 
@@ -49,9 +52,10 @@ _TAPE = _item(
     Urgency.URGENT,
     (
         "Goes to tape in 3 days",
-        "51.4 GB in 8,412 files left. Done 47 hours before tape, on Tuesday 9 June, at the measured rate.",
+        "51.1 GB in 8,412 files left. Done 47 hours before tape, on Tuesday 9 June, at the measured rate.",
         "Start a run in mode sync now rather than wait for tonight.",
     ),
+    title="Fatigue of Ti-6Al-4V",
 )
 _LATE = _item(
     "nt33730-1",
@@ -69,6 +73,20 @@ _LATE = _item(
     tape=("Monday 6 July 2026", 28),
     done=(8_800_000_000_000, 40_000_000_000_000),
 )
+_REGISTRATION = _item(
+    "11013475",
+    Kind.REGISTRATION,
+    Urgency.URGENT,
+    (
+        "Its registration ends tomorrow",
+        "Without it the facility refuses the log-in, and nothing more can be fetched.",
+        "Register the beamtime again at the facility's portal and write the day into the entry as registered.",
+    ),
+    facility="DESY",
+    instrument="p07",
+    tape=("Monday 31 August 2026", 84),
+    done=(1_710_000_000_000, 2_900_000_000_000),
+)
 _STILL = _item(
     "lb18145-153",
     Kind.STANDSTILL,
@@ -82,6 +100,31 @@ _STILL = _item(
     tape=("Tuesday 14 July 2026", 36),
     done=None,
     also=("Could already be moving to tape",),
+)
+_NEW = _item(
+    "nt33201-1",
+    Kind.NEW_DATA,
+    Urgency.NOTICE,
+    (
+        "New data at the facility",
+        "2.2 GB in 14 files came after the copy was verified.",
+        "Nothing, if the nightly runs are on: the next one fetches and verifies it.",
+    ),
+    instrument="i13-2",
+    tape=("Friday 3 July 2026", 25),
+    done=(610_000_000_000, 612_200_000_000),
+)
+_EARLY = _item(
+    "cm37221-2",
+    Kind.MAY_MOVE,
+    Urgency.SOON,
+    (
+        "Could already be moving to tape",
+        "The facility's policy promises 30 days from a file's creation; the oldest file is of Thursday 7 May.",
+        "Start a run in mode sync now rather than wait for tonight.",
+    ),
+    tape=("Friday 19 June 2026", 11),
+    done=(1_900_000_000_000, 2_000_000_000_000),
 )
 _FAILED = _item(
     "mg25682-3",
@@ -133,12 +176,21 @@ _LOG_IN = _item(
 )
 
 
+_WARNING = "2 problems in the registry: those beamtimes are not watched. Run 'beamferry check'."
+
+# Every item that a sample shows.
+ITEMS = (_LOST, _TAPE, _REGISTRATION, _LATE, _EARLY, _STILL, _NEW, _FAILED, _HOME, _LOG_IN)
+
+
 def messages() -> dict[str, Message]:
     """Return every kind of mail, by a name for its files."""
+    urgent = (_LOST, _TAPE, _REGISTRATION, _LATE, _STILL)
     return {
-        "digest": digest(Digest(_TO, (_LOST, _TAPE, _LATE, _STILL), _AT, 6, _BOARD)),
+        "digest": digest(Digest(_TO, urgent, _AT, 6, _BOARD)),
+        "digest-with-warning": digest(Digest(_TO, (_EARLY, _NEW), _AT, 6, _BOARD, _WARNING)),
+        "rehearsal": digest(Digest(_TO, (_TAPE,), _AT, 6, _BOARD), rehearsal=True),
         "failed": notice(_TO, _FAILED, _AT),
         "certificate": notice(_TO, _HOME, _AT),
         "log-in": notice(_TO, _LOG_IN, _AT),
-        "all-is-well": all_well(Digest(_TO, (_STILL,), _AT, 6, _BOARD)),
+        "all-is-well": all_well(Digest(_TO, (_EARLY, _NEW), _AT, 6, _BOARD)),
     }
