@@ -7,16 +7,15 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from beamferry.alerts import Digest, Item, Kind
+from beamferry.alerts import Alert, Digest, Item, Kind, Urgency
 from beamferry.deadlines import due
-from beamferry.outlook import days_left
+from beamferry.outlook import days_left, outlook
 from beamferry.plan import deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
-    from beamferry.alerts import Alert
     from beamferry.beamtime import Beamtime, Site
     from beamferry.known import Known
     from beamferry.ledger import Ledger
@@ -186,5 +185,23 @@ def quiet(
 ) -> Digest:
     """Return the weekly summary of one person: what is safe, and how far the rest is, told before or not."""
     known = _of(recipient, watched, site)
-    under_way = {one.beamtime.key: one.due(site, now) for one in known if not one.known.complete}
+    under_way = {
+        one.beamtime.key: one.due(site, now) or (_on_its_way(one, site, now),)
+        for one in known
+        if not one.known.complete
+    }
     return _mail(recipient, known, under_way, site, now, board, warning)
+
+
+def _on_its_way(one: Watched, site: Site, now: datetime) -> Alert:
+    """Return what is said of a beamtime that needs nobody yet."""
+    return Alert(
+        one.beamtime.key,
+        Kind.TAPE,
+        None,
+        deadline(one.beamtime, site),
+        Urgency.NOTICE,
+        "On its way",
+        outlook(one.beamtime, site, one.known, now),
+        "Nothing for now: the nightly runs go on.",
+    )

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
-from watching import SITE, beamtime, before_tape, home, plan, problem, utc
+from watching import SITE, beamtime, before_tape, home, plan, problem, rate, utc
 
 from beamferry import mail
 from beamferry.alerts import Digest, Item, Kind
@@ -360,3 +360,12 @@ def test_a_failure_names_the_countdown_in_its_subject() -> None:
     alert = next(a for a in digest(ME, [watched(known)], SITE, NOW)[1][OF.key] if a.kind is Kind.PROBLEM)
     subject = mail.headline(item(watched(known), SITE, (alert,), NOW))
     assert subject == "The transfer failed: mg25682-1 (i12) – 60 % is home, tape in 3 days"
+
+
+def test_the_weekly_summary_leaves_out_nobody_that_is_under_way() -> None:
+    early = before_tape(OF, 30)
+    calm = watched(Known(plan=plan(OF, early), rate=rate(early)))
+    assert calm.due(SITE, early) == ()
+    found = quiet(ME, [calm], SITE, early)
+    assert [shown.alert.headline for shown in found.items] == ["On its way"]
+    assert "40.0 GB" in mail.all_well(found).text
