@@ -247,6 +247,11 @@ class Beamtime(Frozen):
         return f"{self.facility}_{self.id}"
 
     @property
+    def dag_id(self) -> str:
+        """Name of its DAG in Airflow, e.g. ``beamtime_diamond_mg25682-2``."""
+        return f"beamtime_{self.key}"
+
+    @property
     def host(self) -> str:
         """Host from which the data is fetched."""
         raise NotImplementedError

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from beamferry.alerts import Alert, Kind, Urgency
 from beamferry.forecast import day, span
 from beamferry.outlook import amount, days_left, foretell, outlook
-from beamferry.plan import count, deadline
+from beamferry.plan import count, deadline, midnight
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,11 +168,7 @@ def _may_move(beamtime: Beamtime, site: Site, known: Known, now: datetime) -> It
     # A time to come is a detector's wrong clock, and may be one that no calendar has.
     oldest = oldest if oldest <= now.timestamp() else 0
     # Without a listing of the source its last day is what is known: then even the newest files may move.
-    began = (
-        datetime.fromtimestamp(oldest, UTC)
-        if oldest > 0
-        else datetime.combine(beamtime.ended, time(), tzinfo=zone).astimezone(UTC)
-    )
+    began = datetime.fromtimestamp(oldest, UTC) if oldest > 0 else midnight(beamtime.ended, site)
     moment = began + minimum
     if now < moment or now >= deadline(beamtime, site):
         return
@@ -218,7 +214,7 @@ def _standstill(
     if known.log_in is not None and now - known.log_in.at < timedelta(days=STANDSTILL_DAYS):
         return
     zone = ZoneInfo(site.time_zone)
-    ended = datetime.combine(beamtime.ended, time(), tzinfo=zone).astimezone(UTC)
+    ended = midnight(beamtime.ended, site)
     # An entry that was written today has had no night to move anything.
     since = known.last_moved or max(ended, first_seen or ended)
     nights = (now - since) // timedelta(days=1)
@@ -252,7 +248,7 @@ def _registration(beamtime: Beamtime, site: Site, now: datetime) -> Iterator[Ale
     passed = [threshold for threshold in REGISTRATION_THRESHOLDS if left <= threshold]
     if not passed:
         return
-    moment = datetime.combine(ends, time(), tzinfo=ZoneInfo(site.time_zone)).astimezone(UTC)
+    moment = midnight(ends, site)
     over = left < 0
     yield Alert(
         beamtime.key,
@@ -267,14 +263,13 @@ def _registration(beamtime: Beamtime, site: Site, now: datetime) -> Iterator[Ale
 
 
 def _certificate(beamtime: Beamtime, site: Site, known: Known) -> Alert:
-    zone = ZoneInfo(site.time_zone)
     verdict, issued = known.verification, known.certificate
     return Alert(
         beamtime.key,
         Kind.CERTIFICATE,
         None,
         # The same whenever it is verified again: people are told once that a beamtime is home.
-        datetime.combine(beamtime.ended, time(), tzinfo=zone).astimezone(UTC),
+        midnight(beamtime.ended, site),
         Urgency.GOOD,
         "Home and verified",
         verdict.sentence if verdict is not None else "",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -130,8 +130,7 @@ def _mail(
         else:
             safe += one.known.complete
     items.sort(key=lambda found: (-found.alert.urgency, found.days_left, found.id))
-    at = now.astimezone(ZoneInfo(site.time_zone))
-    return Digest(recipient, tuple(items), f"{at:%A %-d %B %Y, %H:%M}", safe, board, warning)
+    return Digest(recipient, tuple(items), in_words(now, site), safe, board, warning)
 
 
 def deliver(
@@ -142,13 +141,10 @@ def deliver(
     *,
     board: str = "",
     warning: str = "",
-    keep: Callable[[str, Ledger], None],
+    keep: Callable[[Watched], None],
     send: Callable[[Digest], None],
 ) -> Digest | None:
     """Tell one person what is outstanding, at most once in one mail, and remember it; returns what was sent.
-
-    A crash before ``send`` returns leaves lines without confirmation: the next call sends them again. So does a
-    crash right after it, which is the one case in which somebody is told twice.
 
     Args:
         recipient: mail address.
@@ -157,21 +153,46 @@ def deliver(
         now: the present, aware.
         board: address of the board in Airflow, '' where none is known.
         warning: what keeps beamtimes from being watched, '' where nothing does.
-        keep: stores the ledger of a beamtime, by its key.
+        keep: stores the ledger of a beamtime.
         send: hands the mail to the server; what it raises is passed on.
     """
     known = list(watched)
     mail, told = digest(recipient, known, site, now, board=board, warning=warning)
     if not mail.items:
         return None
-    ledgers = {one.beamtime.key: one.ledger for one in known}
-    for key, alerts in told.items():
-        ledgers[key] = ledgers[key].written(alerts, recipient, now)
-        keep(key, ledgers[key])
-    send(mail)
-    for key, alerts in told.items():
-        keep(key, ledgers[key].confirmed(alerts, recipient, now))
+    affected = [(one, told[one.beamtime.key]) for one in known if one.beamtime.key in told]
+    settle(affected, recipient, now, keep=keep, send=lambda: send(mail))
     return mail
+
+
+def settle(
+    told: Iterable[tuple[Watched, tuple[Alert, ...]]],
+    recipient: str,
+    now: datetime,
+    *,
+    keep: Callable[[Watched], None],
+    send: Callable[[], None],
+) -> list[Watched]:
+    """Write down what a mail tells, send it, and confirm it; returns the beamtimes with their ledgers of afterwards.
+
+    A crash before ``send`` returns leaves lines without confirmation: the next mail tells them again. So does a
+    crash right after it, which is the one case in which somebody is told twice.
+    """
+    written = [
+        (replace(one, ledger=one.ledger.written(alerts, recipient, now)), alerts) for one, alerts in told
+    ]
+    for one, _ in written:
+        keep(one)
+    send()
+    confirmed = [replace(one, ledger=one.ledger.confirmed(alerts, recipient, now)) for one, alerts in written]
+    for one in confirmed:
+        keep(one)
+    return confirmed
+
+
+def in_words(now: datetime, site: Site) -> str:
+    """Return a moment in the site's zone as mails show it, e.g. ``Monday 8 June 2026, 07:10``."""
+    return f"{now.astimezone(ZoneInfo(site.time_zone)):%A %-d %B %Y, %H:%M}"
 
 
 def quiet(

@@ -8,16 +8,18 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from beamferry.plan import count
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Runs that nobody starts begin within eight hours from this hour of the day, UTC; see the DAG's schedule.
+# Runs that nobody starts begin between these hours of the day, UTC.
 NIGHT_BEGINS = time(22)
 NIGHT_ENDS = time(6)
 # Pauses up to this share of a transfer are left out of its rate: on a recorded transfer, and on forty drawn like it,
 # that foretold the end best. Where a link stands still for longer, standing still is what it does.
 _PAUSES = 1 / 3
-# As many samples as an asset's state has room for beside the rest: 4 kB in all.
+# A plot or a forecast needs no more, and each is written again with every look at a job.
 KEPT_SAMPLES = 48
 # A transfer of a few bytes leaves a rate at which terabytes end after the calendar does: this is late enough.
 _LONGEST = timedelta(days=3650)
@@ -141,7 +143,7 @@ def span(length: timedelta) -> str:
     if hours < 1:
         return "less than an hour"
     number, unit = (int(hours // 24), "day") if hours >= 48 else (int(hours), "hour")  # noqa: PLR2004
-    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
+    return count(number, unit)
 
 
 def day(moment: datetime, zone: ZoneInfo) -> str:

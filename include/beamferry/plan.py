@@ -14,6 +14,8 @@ from beamferry.beamtime import Frozen
 from beamferry.errors import PermanentError
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from beamferry.beamtime import Beamtime, Site
     from beamferry.rsync_output import Totals
 
@@ -69,8 +71,12 @@ class TransferPlan(Frozen):
 
 def deadline(beamtime: Beamtime, site: Site) -> datetime:
     """Return the moment, in UTC, at which the tape day begins in the site's zone."""
-    midnight = datetime.combine(beamtime.tape_day, time(), tzinfo=ZoneInfo(site.time_zone))
-    return midnight.astimezone(UTC)
+    return midnight(beamtime.tape_day, site)
+
+
+def midnight(day: date, site: Site) -> datetime:
+    """Return the moment, in UTC, at which a day begins in the site's zone."""
+    return datetime.combine(day, time(), tzinfo=ZoneInfo(site.time_zone)).astimezone(UTC)
 
 
 def make_plan(

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from pydantic import AwareDatetime, ValidationError
+from pydantic import AwareDatetime
 
 from beamferry.beamtime import Frozen
+from beamferry.plan import count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+_Record = TypeVar("_Record", bound=Frozen)
+# The DAG that sends them.
+ALERTS_DAG = "deadlines"
 # The alerts leave a sign every morning; two hours are for a late start and for retries.
 STALE = timedelta(hours=26)
 # The watchdog repeats itself once a day, however often it is called.
@@ -31,16 +34,17 @@ class Sign(Frozen):
 
 
 class Spoken(Frozen):
-    """What the watchdog last mailed, and when."""
+    """What the watchdog last mailed about, and when."""
 
     at: AwareDatetime
-    problems: tuple[str, ...]
+    about: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """One thing that the watchdog found, with its remedy."""
+    """One thing that the watchdog found, with its remedy; ``about`` stays the same while its figures change."""
 
+    about: str
     problem: str
     remedy: str
 
@@ -69,9 +73,18 @@ def leave(path: Path, record: Frozen) -> None:
 
 def last_sign(path: Path) -> Sign | None:
     """Return the last sign, None where there is none or it cannot be read."""
+    return _left(path, Sign)
+
+
+def last_spoken(path: Path) -> Spoken | None:
+    """Return what was last mailed, None where nothing was or the record cannot be read."""
+    return _left(path, Spoken)
+
+
+def _left(path: Path, model: type[_Record]) -> _Record | None:
     try:
-        return Sign.model_validate_json(path.read_text())
-    except (OSError, ValueError, ValidationError):
+        return model.model_validate_json(path.read_text())
+    except (OSError, ValueError):
         return None
 
 
@@ -100,21 +113,24 @@ def judge(
     if sign is None:
         found.append(
             Trouble(
+                "sign",
                 f"The alerts never left a sign of life at {path}",
-                "see in Airflow whether the DAG 'deadlines' runs and what its last run says",
+                f"see in Airflow whether the DAG '{ALERTS_DAG}' runs and what its last run says",
             )
         )
     elif now - sign.at > STALE:
         hours = (now - sign.at) // timedelta(hours=1)
         found.append(
             Trouble(
+                "sign",
                 f"No alert could be sent for {hours} hours (since {sign.at.astimezone(UTC):%Y-%m-%d %H:%M} UTC)",
-                "see what the last run of the DAG 'deadlines' says: the mail server may refuse it",
+                f"see what the last run of the DAG '{ALERTS_DAG}' says: the mail server may refuse it",
             )
         )
     if health is None:
         found.append(
             Trouble(
+                "web server",
                 "Airflow's web server does not answer",
                 "start Airflow on its machine: ./run up, or compose up",
             )
@@ -124,23 +140,29 @@ def judge(
             if state != "healthy":
                 found.append(
                     Trouble(
+                        f"component {name}",
                         f"Airflow's {name} is {state}",
                         "restart it: without it no transfer and no alert begins",
                     )
                 )
     if active is None:
-        found.append(Trouble("Airflow does not say which DAGs it has", "run 'airflow dags list' to see why"))
+        found.append(
+            Trouble("dags", "Airflow does not say which DAGs it has", "run 'airflow dags list' to see why")
+        )
     else:
         found += [
             Trouble(
-                f"DAG {name} is missing or paused", "unpause it in Airflow, or see its import errors there"
+                f"dag {name}",
+                f"DAG {name} is missing or paused",
+                "unpause it in Airflow, or see its import errors there",
             )
             for name in sorted(set(wanted) - set(active))
         ]
     if registry_problems:
         found.append(
             Trouble(
-                f"{registry_problems} problems in the registry keep beamtimes from being watched",
+                "registry",
+                f"{count(registry_problems, 'problem')} in the registry keep beamtimes from being watched",
                 "run 'beamferry check' and correct them",
             )
         )
@@ -149,20 +171,7 @@ def judge(
 
 def to_speak(before: Spoken | None, problems: tuple[Trouble, ...], now: datetime) -> bool:
     """Say whether the watchdog mails: at once for anything new, else once a day."""
-    said = set() if before is None else set(before.problems)
-    # The number of hours in a sentence is nothing new.
-    new = {kind(trouble) for trouble in problems} - said
-    return bool(problems) and (bool(new) or before is None or now - before.at > REPEAT)
-
-
-def kind(trouble: Trouble) -> str:
-    """Return what a trouble is about, without its figures."""
-    return "".join(letter for letter in trouble.problem.split("(")[0] if not letter.isdigit())
-
-
-def last_spoken(path: Path) -> Spoken | None:
-    """Return what was last mailed, None where nothing was or the record cannot be read."""
-    try:
-        return Spoken.model_validate(json.loads(path.read_text()), strict=False)
-    except (OSError, ValueError, ValidationError):
-        return None
+    if before is None or not problems:
+        return bool(problems)
+    new = {trouble.about for trouble in problems} - set(before.about)
+    return bool(new) or now - before.at > REPEAT

@@ -8,19 +8,19 @@ import ssl
 import subprocess
 import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.message import EmailMessage
-from email.utils import format_datetime
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 
 from beamferry.errors import PermanentError
-from beamferry.watch import Spoken, judge, kind, last_sign, last_spoken, leave, status_file, to_speak
+from beamferry.mail import addressed
+from beamferry.watch import ALERTS_DAG, Spoken, judge, last_sign, last_spoken, leave, status_file, to_speak
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from beamferry.registry import Registry
     from beamferry.watch import Trouble
@@ -88,7 +88,7 @@ def watch(
         now: the present, aware.
     """
     path = status_file(environment)
-    wanted = ["deadlines", *(f"beamtime_{one.key}" for one in registry.beamtimes if not one.archived)]
+    wanted = [ALERTS_DAG, *(one.dag_id for one in registry.beamtimes if not one.archived)]
     found = judge(
         sign=last_sign(path),
         path=path,
@@ -102,7 +102,7 @@ def watch(
     people = registry.site.notify if registry.site is not None else ()
     if settings is not None and people and to_speak(last_spoken(record), found, now):
         _mail(settings, people, found, now)
-        leave(record, Spoken(at=now, problems=tuple(kind(trouble) for trouble in found)))
+        leave(record, Spoken(at=now, about=tuple(trouble.about for trouble in found)))
     if not found:
         record.unlink(missing_ok=True)
     return found
@@ -138,12 +138,8 @@ def _active_dags(environment: Mapping[str, str]) -> set[str] | None:
 
 
 def _mail(settings: MailSettings, people: tuple[str, ...], found: tuple[Trouble, ...], now: datetime) -> None:
-    mail = EmailMessage()
-    mail["From"] = settings.sender
-    mail["To"] = ", ".join(people)
-    mail["Subject"] = f"Beamferry's alerts are not well: {found[0].problem}"[:150]
-    mail["Date"] = format_datetime(now.astimezone(UTC))
-    mail["Auto-Submitted"] = "auto-generated"
+    subject = f"Beamferry's alerts are not well: {found[0].problem}"
+    mail = addressed(settings.sender, ", ".join(people), subject, now.astimezone(UTC))
     lines = "\n".join(f"- {trouble.problem}.\n  What to do: {trouble.remedy}." for trouble in found)
     mail.set_content(
         f"Until this is repaired, nobody is told of deadlines: look at the beamtimes yourself.\n\n{lines}\n\n"

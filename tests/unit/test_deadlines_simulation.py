@@ -111,7 +111,7 @@ class World:
         kept, sent = 0, False
         told: list[Line] = []
 
-        def keep(key: str, ledger: Ledger) -> None:
+        def keep(one: Watched) -> None:
             nonlocal kept
             kept += 1
             # The worker dies somewhere between the lines, before the mail and after it.
@@ -119,7 +119,7 @@ class World:
                 if sent:
                     self.lost_after_send.update(told)
                 raise CrashError
-            self.ledgers[key] = Ledger.read(ledger.stored())
+            self.ledgers[one.beamtime.key] = Ledger.read(one.ledger.stored())
 
         def send(mail: Digest) -> None:
             nonlocal sent

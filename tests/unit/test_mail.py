@@ -327,8 +327,8 @@ def test_what_was_sent_is_remembered_and_not_sent_again() -> None:
     sent: list[Digest] = []
     first = watched(Known(plan=plan(OF, NOW)))
 
-    def keep(key: str, ledger: Ledger) -> None:
-        kept[key] = ledger
+    def keep(one: Watched) -> None:
+        kept[one.beamtime.key] = one.ledger
 
     assert deliver(ME, [first], SITE, NOW, keep=keep, send=sent.append) is not None
     again = Watched(first.beamtime, first.known, kept[OF.key])
@@ -339,8 +339,8 @@ def test_what_was_sent_is_remembered_and_not_sent_again() -> None:
 def test_the_ledger_is_written_before_the_mail_is_sent() -> None:
     order: list[str] = []
 
-    def keep(key: str, ledger: Ledger) -> None:
-        order.append("confirmed" if all(entry.confirmed for entry in ledger.entries) else "written")
+    def keep(one: Watched) -> None:
+        order.append("confirmed" if all(entry.confirmed for entry in one.ledger.entries) else "written")
 
     deliver(
         ME, [watched(Known(plan=plan(OF, NOW)))], SITE, NOW, keep=keep, send=lambda _: order.append("sent")

@@ -9,18 +9,7 @@ import pytest
 from watching import utc
 
 from beamferry.errors import PermanentError
-from beamferry.watch import (
-    STALE,
-    Sign,
-    Spoken,
-    judge,
-    kind,
-    last_sign,
-    last_spoken,
-    leave,
-    status_file,
-    to_speak,
-)
+from beamferry.watch import STALE, Sign, Spoken, judge, last_sign, last_spoken, leave, status_file, to_speak
 from beamferry.watchdog import MailSettings, settings_from
 
 NOW = utc(2026, 4, 1, 7)
@@ -79,7 +68,7 @@ def test_the_place_of_the_sign_can_be_named() -> None:
 
 def test_the_watchdog_repeats_itself_once_a_day_and_tells_what_is_new_at_once(tmp_path: Path) -> None:
     stale = judge(**WELL | {"now": NOW + timedelta(hours=30)})
-    spoken = Spoken(at=NOW, problems=tuple(kind(trouble) for trouble in stale))
+    spoken = Spoken(at=NOW, about=tuple(trouble.about for trouble in stale))
     later = judge(**WELL | {"now": NOW + timedelta(hours=31)})
     assert to_speak(None, stale, NOW)
     assert not to_speak(spoken, later, NOW + timedelta(hours=1))
@@ -87,6 +76,11 @@ def test_the_watchdog_repeats_itself_once_a_day_and_tells_what_is_new_at_once(tm
     worse = judge(**WELL | {"now": NOW + timedelta(hours=31), "health": None})
     assert to_speak(spoken, worse, NOW + timedelta(hours=1))
     assert not to_speak(spoken, (), NOW)
+    # Two beamtimes whose names differ in a number alone are two things.
+    first, second = ({**WELL, "wanted": [f"beamtime_{n}"], "active": set()} for n in (1, 2))
+    paused = Spoken(at=NOW, about=tuple(trouble.about for trouble in judge(**first)))
+    assert not to_speak(paused, judge(**first), NOW)
+    assert to_speak(paused, judge(**second), NOW)
     leave(tmp_path / "watchdog.json", spoken)
     assert last_spoken(tmp_path / "watchdog.json") == spoken
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import smtplib
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -18,6 +19,7 @@ from beamferry import mail
 from beamferry.airflow.state import BeamtimeState, asset_name
 from beamferry.digest import Watched, deliver, quiet, recipients
 from beamferry.errors import PermanentError, TransientError
+from beamferry.plan import count
 from beamferry.watch import Sign, leave, status_file
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
     from beamferry.airflow.state import Memory
     from beamferry.beamtime import Beamtime, Site
-    from beamferry.ledger import Ledger
     from beamferry.mail import Message
     from beamferry.registry import Registry
 
@@ -45,7 +46,7 @@ _HEALTH_SECONDS = 10.0
 def link(beamtime: Beamtime) -> str:
     """Return the address of a beamtime's DAG in the web interface, '' where Airflow does not know its own."""
     base = board()
-    return f"{base}/dags/beamtime_{beamtime.key}" if base else ""
+    return f"{base}/dags/{beamtime.dag_id}" if base else ""
 
 
 def board() -> str:
@@ -66,6 +67,15 @@ def watched(registry: Registry, memory: Memory, now: datetime) -> list[Watched]:
             state.set(memory, ledger.stored())
         found.append(Watched(beamtime, state.known(), ledger, link(beamtime)))
     return found
+
+
+def keeper(memory: Memory) -> Callable[[Watched], None]:
+    """Return what stores the ledger of a beamtime."""
+
+    def keep(one: Watched) -> None:
+        BeamtimeState(asset_name(one.beamtime)).set(memory, one.ledger.stored())
+
+    return keep
 
 
 class Post:
@@ -171,16 +181,17 @@ class _Alerting(BaseOperator):
         problems = len(self.registry.problems)
         if not problems:
             return ""
-        return (
-            f"{problems} {'problem' if problems == 1 else 'problems'} in the registry: those beamtimes are not "
-            "watched. Run 'beamferry check'."
-        )
+        return f"{count(problems, 'problem')} in the registry: those beamtimes are not watched. Run 'beamferry check'."
+
+    def day(self, now: datetime) -> date:
+        """Return the day at the site."""
+        return now.astimezone(ZoneInfo(self.site.time_zone)).date()
 
     def summary_due(self, now: datetime) -> bool:
         """Say whether the weekly summary is wanted, it is Monday, and it was not sent today."""
         if not self.site.weekly_summary:
             return False
-        day = now.astimezone(ZoneInfo(self.site.time_zone)).date()
+        day = self.day(now)
         sent = (BeamtimeState(ALERTS_ASSET).get("alerts") or {}).get("summary")
         return day.weekday() == _MONDAY and sent != day.isoformat()
 
@@ -255,7 +266,7 @@ class SendDigests(_Alerting):
                     now,
                     board=board(),
                     warning=self.warning,
-                    keep=_keeper(everything, memory),
+                    keep=keeper(memory),
                     send=lambda found: post.send(mail.digest(found, rehearsal=rehearsal)),
                 )
                 if made is None and summary:
@@ -265,23 +276,16 @@ class SendDigests(_Alerting):
             except TransientError as error:
                 self.log.warning("%s was not told: %s", person, error)
                 failed = error
-            # The next person's mail must see what this one's changed.
-            everything = watched(self.registry, memory, now)
+            # The next person's mail must see what this one's changed; what is known stays that of the morning.
+            everything = [
+                replace(one, ledger=BeamtimeState(asset_name(one.beamtime)).ledger(memory))
+                for one in everything
+            ]
         if failed is not None:
             raise failed
         if summary:
-            day = now.astimezone(ZoneInfo(self.site.time_zone)).date()
-            BeamtimeState(ALERTS_ASSET).set("alerts", {"summary": day.isoformat()})
+            BeamtimeState(ALERTS_ASSET).set("alerts", {"summary": self.day(now).isoformat()})
         self.log.info("%d of %d people were told", sent, len(people))
         if not rehearsal:
             self.sign(mails=sent, told=len(people))
         return sent
-
-
-def _keeper(everything: list[Watched], memory: Memory) -> Callable[[str, Ledger], None]:
-    names = {one.beamtime.key: asset_name(one.beamtime) for one in everything}
-
-    def keep(key: str, ledger: Ledger) -> None:
-        BeamtimeState(names[key]).set(memory, ledger.stored())
-
-    return keep

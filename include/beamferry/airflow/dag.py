@@ -45,16 +45,11 @@ def registry() -> Registry:
     return _load(path, (seen.st_mtime_ns, seen.st_size))
 
 
-def dag_id(beamtime: Beamtime) -> str:
-    """Return the name of a beamtime's DAG, e.g. ``beamtime_diamond_mg25682-2``."""
-    return f"beamtime_{beamtime.key}"
-
-
 def beamtime_dag(beamtime: Beamtime, site: Site) -> DAG:
     """Return the DAG that brings one beamtime home and proves that it arrived."""
     home = asset(beamtime)
     with DAG(
-        dag_id(beamtime),
+        beamtime.dag_id,
         description=f"Brings {beamtime.id} home from {beamtime.instrument} at {beamtime.facility.title()}",
         doc_md=_doc(beamtime, site),
         schedule=policy.nightly(beamtime.key),

@@ -10,12 +10,12 @@ from airflow.sdk import DAG, Asset, Param
 
 from beamferry.airflow import alerting, policy
 from beamferry.airflow.state import asset
+from beamferry.watch import ALERTS_DAG
 
 if TYPE_CHECKING:
     from beamferry.beamtime import Site
     from beamferry.registry import Registry
 
-DAG_ID = "deadlines"
 REHEARSAL_ID = "deadlines_rehearsal"
 # Late enough for a night's transfers to have told how far they are, early enough for the same day's action.
 _MORNING = "0 7 * * *"
@@ -26,7 +26,7 @@ _WATCH = timedelta(hours=12)
 def deadlines_dag(registry: Registry, site: Site) -> DAG:
     """Return the DAG that tells people of deadlines before they pass."""
     with DAG(
-        DAG_ID,
+        ALERTS_DAG,
         description="Mails who has to know of a deadline, every morning",
         doc_md=_DOC,
         schedule=_MORNING,

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
 
 from beamferry import mail
-from beamferry.airflow.alerting import Post, link
+from beamferry.airflow.alerting import Post, keeper, link
 from beamferry.airflow.state import BeamtimeState, asset_name
 from beamferry.airflow.task import BeamtimeTask
 from beamferry.alerts import Kind
-from beamferry.digest import Watched, item
-from beamferry.errors import BeamferryError
+from beamferry.digest import Watched, in_words, item, settle
+from beamferry.errors import BeamferryError, PermanentError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -29,24 +29,25 @@ def tell(beamtime: Beamtime, site: Site) -> int:
 
     A mail server that refuses is no reason for a task to fail: the next morning's digest tells what this could not.
     """
-    state, sent = BeamtimeState(asset_name(beamtime)), 0
-    now = datetime.now(UTC)
-    at = f"{now.astimezone(ZoneInfo(site.time_zone)):%A %-d %B %Y, %H:%M}"
+    state, sent, now = BeamtimeState(asset_name(beamtime)), 0, datetime.now(UTC)
+    at = in_words(now, site)
     watched = Watched(beamtime, state.known(), state.ledger("alerts"), link(beamtime))
-    ledger = watched.ledger
     for recipient in watched.recipients(site):
         for alert in watched.outstanding(site, recipient, now):
             if alert.kind not in _AT_ONCE:
                 continue
-            ledger = ledger.written((alert,), recipient, now)
-            state.set("alerts", ledger.stored())
+            message = mail.notice(recipient, item(watched, site, (alert,), now), at)
             try:
-                Post(site).send(mail.notice(recipient, item(watched, site, (alert,), now), at))
+                (watched,) = settle(
+                    [(watched, (alert,))],
+                    recipient,
+                    now,
+                    keep=keeper("alerts"),
+                    send=partial(Post(site).send, message),
+                )
             except BeamferryError as error:
                 _log.warning("%s was not told yet, the morning's digest will do it: %s", recipient, error)
                 return sent
-            ledger = ledger.confirmed((alert,), recipient, now)
-            state.set("alerts", ledger.stored())
             sent += 1
     return sent
 
@@ -54,23 +55,15 @@ def tell(beamtime: Beamtime, site: Site) -> int:
 def after_failure(context: Context) -> None:
     """Record a failure that no task could put into words, and tell; Airflow calls this after the last try."""
     task = _task(context)
-    state = BeamtimeState(asset_name(task.beamtime))
-    told = state.get("problem")
-    if told is None or told.get("run_id") != context["run_id"]:
-        at = datetime.now(UTC).isoformat()
+    told = task.state.known("problem").problem
+    if told is None or told.run_id != context["run_id"]:
         reason = type(context.get("exception")).__name__
-        state.set(
-            "problem",
-            {
-                "code": "task-failed",
-                "problem": f"The task {task.task_id} failed for a reason that it could not name ({reason})",
-                "remedy": "read the end of its log in Airflow; if it names nothing of yours, start a run in mode sync",
-                "task": task.task_id,
-                "run_id": context["run_id"],
-                "at": at,
-                "since": at,
-            },
+        error = PermanentError(
+            "task-failed",
+            f"The task {task.task_id} failed for a reason that it could not name ({reason})",
+            "read the end of its log in Airflow; if it names nothing of yours, start a run in mode sync",
         )
+        task.record(error, context)
     tell(task.beamtime, task.site)
 
 

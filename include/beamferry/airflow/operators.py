@@ -23,6 +23,7 @@ from beamferry.certificate import (
     to_text,
 )
 from beamferry.errors import PermanentError
+from beamferry.known import Issued
 from beamferry.plan import TransferPlan, make_plan, sentence, table
 from beamferry.remote import Job, script_command
 from beamferry.rsync_output import parse_stats
@@ -93,13 +94,13 @@ class DryRun(RemoteJobOperator):
 
     def arguments(self, context: Context) -> tuple[str, ...]:
         """Return rsync's command; it holds the whole list in memory where the last plan says that it fits."""
-        known = self.state.get("plan")
+        known = self.state.known("plan").plan
         return rsync.dry_run_arguments(
             self.job.work,
             self.beamtime,
             self.site,
             _facts(context).traits,
-            flat=rsync.is_flat(None if known is None else int(known["files"])),
+            flat=rsync.is_flat(None if known is None else known.files),
         )
 
     def finish(self, context: Context, session: Session, ended: Ended) -> JsonValue:
@@ -117,7 +118,7 @@ class ParseTotals(BeamtimeTask):
         facts = _facts(context)
         with self.telling(context):
             # A plan of another version cannot be compared with; this run writes it anew.
-            known = self.state.known()
+            known = self.state.known("plan", "rate")
             plan = make_plan(
                 parse_stats(_from_task(context, "dry_run")),
                 beamtime=self.beamtime,
@@ -314,15 +315,13 @@ class Certify(RemoteJobOperator):
         text = to_text(certificate)
         session.write(f"{self.folder}/{JSON_NAME}", to_json(certificate).encode(), mode=0o644)
         session.write(f"{self.folder}/{TEXT_NAME}", text.encode(), mode=0o644)
-        self.state.set(
-            "certificate",
-            {
-                "outcome": verdict.outcome.value,
-                "folder": self.folder,
-                "at": certificate.issued_at.isoformat(),
-                "run_id": context["run_id"],
-            },
+        issued = Issued(
+            outcome=verdict.outcome,
+            folder=self.folder,
+            at=certificate.issued_at,
+            run_id=context["run_id"],
         )
+        self.state.set("certificate", issued.model_dump(mode="json"))
         for line in text.splitlines()[:12]:
             self.log.info(line)
         if verdict.outcome is Outcome.VERIFIED:

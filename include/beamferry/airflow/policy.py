@@ -11,6 +11,7 @@ from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
 
 from beamferry.airflow.params import Mode
 from beamferry.errors import PermanentError, TransientError
+from beamferry.forecast import NIGHT_BEGINS, NIGHT_ENDS
 
 if TYPE_CHECKING:
     from datetime import date, datetime
@@ -56,6 +57,7 @@ def skip_reason(task_id: str, *, mode: Mode, scheduled: bool, now: datetime, tap
 
 def nightly(key: str) -> str:
     """Return a cron expression between 22:00 and 05:59 UTC, always the same for a beamtime, spread over all."""
-    minute = int.from_bytes(sha256(key.encode()).digest()[:4]) % (8 * 60)
-    hour = (22 + minute // 60) % 24
+    window = (NIGHT_ENDS.hour - NIGHT_BEGINS.hour) % 24 * 60
+    minute = int.from_bytes(sha256(key.encode()).digest()[:4]) % window
+    hour = (NIGHT_BEGINS.hour + minute // 60) % 24
     return f"{minute % 60} {hour} * * *"

@@ -83,9 +83,9 @@ class BeamtimeState:
         """Remove a value that is no longer true."""
         self._store.delete(key)
 
-    def known(self) -> Known:
-        """Return all that is known of the beamtime; a value that nobody can read is named there, not raised."""
-        return Known.read({key: self._store.get(key) for key in KNOWN})
+    def known(self, *keys: Key) -> Known:
+        """Return what is known of the beamtime, or only these keys of it; a value that nobody can read is named."""
+        return Known.read({key: self._store.get(key) for key in keys or KNOWN})
 
     def ledger(self, memory: Memory) -> Ledger:
         """Return who was told what."""

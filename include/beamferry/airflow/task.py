@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from beamferry.airflow.params import Options
 from beamferry.airflow.policy import skip_reason
 from beamferry.airflow.state import BeamtimeState, asset_name
 from beamferry.errors import BeamferryError
+from beamferry.known import Problem
 from beamferry.remote import Session
 
 if TYPE_CHECKING:
@@ -92,20 +94,21 @@ class BeamtimeTask(BaseOperator):
         try:
             yield
         except BeamferryError as error:
-            at = pendulum.now("UTC").isoformat()
-            before = self.state.get("problem") or {}
-            same = (before.get("code"), before.get("task")) == (error.code, self.task_id)
-            self.state.set(
-                "problem",
-                {
-                    "code": error.code,
-                    "problem": error.problem[:1000],
-                    "remedy": error.remedy[:1000],
-                    "task": self.task_id,
-                    "run_id": context["run_id"],
-                    "at": at,
-                    # A fault that comes again every night is one fault: people are told of it once.
-                    "since": (before.get("since") or before.get("at")) if same else at,
-                },
-            )
+            self.record(error, context)
             raise
+
+    def record(self, error: BeamferryError, context: Context) -> None:
+        """Keep what stopped a run with the beamtime; a fault that comes again every night is one fault."""
+        at, before = datetime.now(UTC), self.state.known("problem").problem
+        same = before is not None and (before.code, before.task) == (error.code, self.task_id)
+        problem = Problem(
+            code=error.code,
+            problem=error.problem[:1000],
+            remedy=error.remedy[:1000],
+            task=self.task_id,
+            run_id=context["run_id"],
+            at=at,
+            # People are told of a fault once.
+            since=before.first_seen if same and before is not None else at,
+        )
+        self.state.set("problem", problem.model_dump(mode="json"))

@@ -51,16 +51,22 @@ class Message:
 
     def as_email(self, sender: str, at: datetime) -> EmailMessage:
         """Return the message with its headers, marked as written by a machine so that nobody's absence answers."""
-        mail = EmailMessage(policy=SMTP)
-        mail["From"] = sender
-        mail["To"] = self.recipient
-        mail["Subject"] = self.subject
-        mail["Date"] = format_datetime(at)
-        mail["Message-ID"] = make_msgid(domain=sender.rpartition("@")[2].strip("> ") or None)
-        mail["Auto-Submitted"] = "auto-generated"
+        mail = addressed(sender, self.recipient, self.subject, at)
         mail.set_content(self.text)
         mail.add_alternative(self.html, subtype="html")
         return mail
+
+
+def addressed(sender: str, recipients: str, subject: str, at: datetime) -> EmailMessage:
+    """Return an empty mail with its headers; ``subject`` is cut to one line."""
+    mail = EmailMessage(policy=SMTP)
+    mail["From"] = sender
+    mail["To"] = recipients
+    mail["Subject"] = one_line(subject)
+    mail["Date"] = format_datetime(at)
+    mail["Message-ID"] = make_msgid(domain=sender.rpartition("@")[2].strip("> ") or None)
+    mail["Auto-Submitted"] = "auto-generated"
+    return mail
 
 
 def digest(mail: Digest, *, rehearsal: bool = False) -> Message:
