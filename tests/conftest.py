@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from beamferry.demo import DAG_ID
 from beamferry.lab import Faults, Lab
 from beamferry.lab.authority import Authority
 from beamferry.lab.mail_server import MailServer
+from beamferry.lab.settings import free_port
 from beamferry.stack import Stack
 from beamtime_runs import WATCHFUL, Runs
 
@@ -65,9 +65,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     lab = Lab(tmp_path_factory.mktemp("chain"))
     stack = None
     # A second mail server, as universities have them: with TLS, a password, and an authority of its own.
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port("127.0.0.1")
     folder = tmp_path_factory.mktemp("secure")
     secure = MailServer(folder, "127.0.0.1", port, Authority(folder / "ca"))
     try:

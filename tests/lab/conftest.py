@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +10,7 @@ from engine import Engine
 
 from beamferry.lab.host import Host
 from beamferry.lab.keys import make_key, public_key
+from beamferry.lab.settings import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """A facility's sshd on loopback; file modes bind its account even where the tests run as root."""
     folder = tmp_path_factory.mktemp("far")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port("127.0.0.1")
     host = Host("far", folder / "host", "127.0.0.1", port, getpass.getuser(), None, bound_by_modes=True)
     key = folder / "first"
     make_key(key, "first")

@@ -15,10 +15,11 @@ from desy_client import SETTINGS, answers, ftps, lftp, lftp_over_ssh, run
 from beamferry.errors import PermanentError
 from beamferry.lab import Lab, desy_tree
 from beamferry.lab.desy import Desy
-from beamferry.lab.desy_tree import BEAMTIME, HARD_NAMES, UNREADABLE, walk
+from beamferry.lab.desy_tree import BEAMTIME, HARD_NAMES, UNREADABLE
 from beamferry.lab.keys import make_key, public_key
 from beamferry.lab.pure_ftpd import PureFtpd
 from beamferry.lab.settings import Settings
+from beamferry.lab.visit import walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

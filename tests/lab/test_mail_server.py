@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import smtplib
-import socket
 import ssl
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import pytest
 
 from beamferry.lab.authority import Authority
 from beamferry.lab.mail_server import MailServer
+from beamferry.lab.settings import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,9 +22,7 @@ MAIL = "Subject: hello\r\n\r\nworld\r\n"
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[MailServer]:
     """A mail server that asks for TLS and a log-in."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port("127.0.0.1")
     (tmp_path / "mail").mkdir()
     running = MailServer(tmp_path / "mail", "127.0.0.1", port, Authority(tmp_path / "ca"))
     running.start()

@@ -22,10 +22,30 @@ if TYPE_CHECKING:
 _START_SECONDS = 20.0
 
 
-class Background(ABC):
-    """A server that is started with a file of settings; its class adds ``folder``, ``address``, ``port``."""
+class Recorded:
+    """A server in the background, found again by what it wrote down; its class adds ``folder``."""
 
     folder: Path
+
+    @property
+    def _record(self) -> Path:
+        return self.folder / "server.json"
+
+    @property
+    def process(self) -> Process | None:
+        """The server, if it runs."""
+        return Process.load(self._record)
+
+    def stop(self) -> None:
+        """Stop the server with all its connections; files stay."""
+        if (server := self.process) is not None:
+            stop([*server.descendants(), server])
+        self._record.unlink(missing_ok=True)
+
+
+class Background(Recorded, ABC):
+    """A server that is started with a file of settings; its class adds ``address`` and ``port`` too."""
+
     address: str
     port: int
 
@@ -43,10 +63,6 @@ class Background(ABC):
         """Return the settings; paths of records, faults and events are added."""
 
     @property
-    def _record(self) -> Path:
-        return self.folder / "server.json"
-
-    @property
     def _control(self) -> Path:
         return self.folder / "faults.json"
 
@@ -58,11 +74,6 @@ class Background(ABC):
     def log(self) -> Path:
         """What the server says."""
         return self.folder / "server.log"
-
-    @property
-    def process(self) -> Process | None:
-        """The server, if it runs."""
-        return Process.load(self._record)
 
     def start(self) -> None:
         """Start the server unless it runs with these settings; returns when it listens.
@@ -101,12 +112,6 @@ class Background(ABC):
 
     def _last_words(self) -> str:
         return " ".join(self.log.read_text(errors="replace").strip().splitlines()[-1:])
-
-    def stop(self) -> None:
-        """Stop the server with all its connections; files stay."""
-        if (server := self.process) is not None:
-            stop([*server.descendants(), server])
-        self._record.unlink(missing_ok=True)
 
     def events(self, event: str | None = None) -> list[dict[str, Any]]:
         """Return what happened, oldest first: event, at, open (connections now), and for log-ins accepted.

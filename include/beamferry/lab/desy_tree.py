@@ -10,9 +10,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from beamferry.errors import PermanentError
+from beamferry.lab.visit import set_times, walk, write_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 BEAMTIME = "11010750"
@@ -66,21 +66,6 @@ HARD_NAMES: tuple[bytes, ...] = (
     # With lftp's temporary name ``.in.NAME`` it is too long.
     b"n" * 255,
 )
-
-
-def size_in_bytes(size: str) -> int:
-    """Return the bytes of ``small``, ``demo`` or a plain number.
-
-    Raises:
-        PermanentError: it is neither.
-    """
-    if size in SIZES:
-        return SIZES[size]
-    if size.isascii() and size.isdigit():
-        return int(size)
-    raise PermanentError(
-        "lab-size", f"no such size of beamtime: {size!r}", "take small, demo or a number of bytes"
-    )
 
 
 def metadata(beamtime: str = BEAMTIME, *, old_keys: bool = False) -> dict[str, Any]:
@@ -147,18 +132,14 @@ def make_beamtime(folder: Path, size: int, seed: int = DEFAULT_SEED, *, old_keys
     )
     path = folder / f"beamtime-metadata-{folder.name}.json"
     path.write_text(json.dumps(metadata(folder.name, old_keys=old_keys), indent=2, ensure_ascii=False))
-    _set_times(folder)
+    set_times(folder, [path for path, _ in walk(folder)], _BEGAN, _SECONDS)
     _set_modes(folder)
 
 
 def odd_names(folder: Path, names: tuple[bytes, ...] = HARD_NAMES) -> None:
     """Make ``folder`` with a file of every name, and below ``folders`` a folder of every one."""
     (folder / "folders").mkdir(parents=True)
-    for number, name in enumerate(names):
-        (folder / os.fsdecode(name)).write_bytes(b"file number %d of an odd name\n" % number)
-        inner = folder / "folders" / os.fsdecode(name)
-        inner.mkdir()
-        (inner / "frame.txt").write_bytes(b"in folder number %d\n" % number)
+    write_names(folder, folder / "folders", names)
 
 
 def make_many(folder: Path, count: int = 5_000) -> None:
@@ -166,31 +147,6 @@ def make_many(folder: Path, count: int = 5_000) -> None:
     folder.mkdir()
     for number in range(count):
         (folder / f"frame_{number:06}.cbf").write_bytes(b"%d\n" % number)
-
-
-def walk(folder: Path) -> Iterator[tuple[bytes, bool]]:
-    """Yield every path below ``folder``, relative to it, with whether it is a folder; sorted."""
-
-    def below(place: bytes) -> Iterator[tuple[bytes, bool]]:
-        with os.scandir(os.path.join(bytes(folder), place)) as found:  # noqa: PTH118 - names need not be text
-            entries = sorted(found, key=lambda entry: entry.name)
-        for entry in entries:
-            path = place + b"/" + entry.name if place else entry.name
-            yield path, entry.is_dir(follow_symlinks=False)
-            if entry.is_dir(follow_symlinks=False):
-                yield from below(path)
-
-    return below(b"")
-
-
-def _set_times(folder: Path) -> None:
-    """Give every entry a time within the beamtime, in whole seconds and fractions."""
-    paths = [path for path, _ in walk(folder)]
-    step = _SECONDS / max(1, len(paths))
-    for number, path in enumerate(paths):
-        when = int((_BEGAN + number * step) * 1_000_000_000) // 1_000 * 1_000
-        os.utime(folder / os.fsdecode(path), ns=(when, when))
-    os.utime(folder, (_BEGAN, _BEGAN))
 
 
 def _set_modes(folder: Path) -> None:

@@ -24,18 +24,7 @@ def connections(lab: Lab) -> dict[str, dict[str, Any]]:
             "login": lab.rds.account,
             "extra": {"key_file": str(lab.client.key), "host_key": lab.client.pinned},
         },
-        "smtp_default": {
-            "conn_type": "smtp",
-            "host": lab.mail.address,
-            "port": lab.mail.port,
-            "extra": {
-                "disable_ssl": True,
-                "disable_tls": True,
-                "from_email": "beamferry@example.ac.uk",
-                "retry_limit": 1,
-                "timeout": 5,
-            },
-        },
+        "smtp_default": lab.mail.connection,
     }
     if lab.settings.desy:
         found["desy_ftps"] = {

@@ -13,7 +13,6 @@ import os
 import socket
 import struct
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from pyftpdlib.handlers import TLS_DTPHandler, TLS_FTPHandler
 from pyftpdlib.servers import FTPServer
 
 from beamferry.lab.process import Process
+from beamferry.lab.serving import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,26 +34,13 @@ _SLICES_PER_SECOND = 20
 _BACKLOG = 100
 
 
-class State:
-    """What all connections share: configuration, faults in force, events.
-
-    Args:
-        config: what ``ftps.FtpsServer`` has written.
-    """
+class FtpsState(State):
+    """What all connections share, and which of the faults that come once have come."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        """Begin with no connection."""
-        self.config = config
-        self.open = 0
+        """Begin with no connection and no fault."""
+        super().__init__(config)
         self._used: set[str] = set()
-
-    def faults(self) -> dict[str, Any]:
-        """Return the faults in force; see ``background.Background.break_with`` for their names."""
-        try:
-            found: dict[str, Any] = json.loads(Path(self.config["control"]).read_text())
-        except FileNotFoundError:
-            return {}
-        return found
 
     def is_over(self, faults: dict[str, Any]) -> bool:
         """Return whether a fault that comes once has come."""
@@ -63,12 +50,6 @@ class State:
         """Remember that a fault that comes once has come."""
         self._used.add(faults["serial"])
 
-    def note(self, event: str, **further: Any) -> None:
-        """Append an event."""
-        line = json.dumps({"event": event, "at": time.time(), "open": self.open} | further)
-        with Path(self.config["events"]).open("a") as file:
-            file.write(line + "\n")
-
 
 class Account(DummyAuthorizer):  # type: ignore[misc]
     """The one account, which may read and nothing else.
@@ -77,7 +58,7 @@ class Account(DummyAuthorizer):  # type: ignore[misc]
         state: shared state.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: FtpsState) -> None:
         """Know the account of the configuration."""
         super().__init__()
         self.state = state
@@ -114,7 +95,7 @@ class Transfer(TLS_DTPHandler):  # type: ignore[misc]
 
     def __init__(self, sock: Any, cmd_channel: Any) -> None:
         """Read the faults that are in force now."""
-        self.state: State = cmd_channel.state
+        self.state: FtpsState = cmd_channel.state
         self.faults = self.state.faults()
         self._changed = False
         super().__init__(sock, cmd_channel)
@@ -183,7 +164,7 @@ class Transfer(TLS_DTPHandler):  # type: ignore[misc]
 class Session(TLS_FTPHandler):  # type: ignore[misc]
     """A control connection."""
 
-    state: State
+    state: FtpsState
     command = ""
     counted = False
     commands = 0
@@ -240,7 +221,7 @@ class Session(TLS_FTPHandler):  # type: ignore[misc]
 
 def serve(config: dict[str, Any]) -> None:
     """Serve until told to end."""
-    state = State(config)
+    state = FtpsState(config)
     logging.basicConfig(
         filename=config["log"], level=logging.DEBUG if config.get("verbose") else logging.WARNING
     )

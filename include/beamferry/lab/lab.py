@@ -216,7 +216,7 @@ class Lab:
         self.settings.save(self._record)
 
     def _start_desy(self, size: str | None) -> None:
-        wanted = (desy_tree.size_in_bytes(size or "small"), desy_tree.DEFAULT_SEED)
+        wanted = (size_in_bytes(size or "small", desy_tree.SIZES), desy_tree.DEFAULT_SEED)
         before = self.settings.desy
         self._remember(desy=wanted if size or not before else before)
         self.desy.up(public_key(self.onward.key), wanted, anew=size is not None)

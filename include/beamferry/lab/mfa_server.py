@@ -11,13 +11,13 @@ import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncssh
 
 from beamferry.lab.process import Process
+from beamferry.lab.serving import State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,33 +26,6 @@ if TYPE_CHECKING:
     _Challenge = tuple[str, str, str, Sequence[tuple[str, bool]]]
 
 _WRITES = asyncssh.FXF_WRITE | asyncssh.FXF_APPEND | asyncssh.FXF_CREAT | asyncssh.FXF_TRUNC
-
-
-class State:
-    """What all connections share: configuration, faults in force, events.
-
-    Args:
-        config: what ``mfa.MfaServer`` has written.
-    """
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        """Begin with no connection."""
-        self.config = config
-        self.open = 0
-
-    def faults(self) -> dict[str, Any]:
-        """Return the faults in force; see ``background.Background.break_with`` for their names."""
-        try:
-            found: dict[str, Any] = json.loads(Path(self.config["control"]).read_text())
-        except FileNotFoundError:
-            return {}
-        return found
-
-    def note(self, event: str, **further: Any) -> None:
-        """Append an event."""
-        line = json.dumps({"event": event, "at": time.time(), "open": self.open} | further)
-        with Path(self.config["events"]).open("a") as file:
-            file.write(line + "\n")
 
 
 class Connection(asyncssh.SSHServer):

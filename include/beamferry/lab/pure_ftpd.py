@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from beamferry.errors import PermanentError
+from beamferry.lab.background import Recorded
 from beamferry.lab.keys import write_private
-from beamferry.lab.process import Process, stop
+from beamferry.lab.process import Process
 from beamferry.lab.root import is_root
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _accounts() -> Iterator[Process]:
 
 
 @dataclass
-class PureFtpd:
+class PureFtpd(Recorded):
     """pure-ftpd with explicit TLS and one virtual account; needs root.
 
     Args:
@@ -98,15 +99,6 @@ class PureFtpd:
     clients: int = _MOST_CLIENTS
 
     name = "FTPS (pure-ftpd)"
-
-    @property
-    def _record(self) -> Path:
-        return self.folder / "server.json"
-
-    @property
-    def process(self) -> Process | None:
-        """The server, if it runs."""
-        return Process.load(self._record)
 
     @property
     def refused(self) -> str | None:
@@ -200,9 +192,3 @@ class PureFtpd:
                 if connection.recv(3) == b"220":
                     return process
         return None
-
-    def stop(self) -> None:
-        """Stop the server with all its connections; files stay."""
-        if (server := self.process) is not None:
-            stop([*server.descendants(), server])
-        self._record.unlink(missing_ok=True)

@@ -117,10 +117,11 @@ def _size_and_seed(found: list[int] | None) -> tuple[int, int] | None:
 def _free_ports() -> dict[str, int]:
     # Several labs side by side may well take the same range: a port that is taken is passed over by the servers.
     first = {name: secrets.choice(places[::PASSIVE_COUNT]) for name, places in PASSIVE.items()}
-    return {name: _free_port(place) for name, place in ADDRESSES.items()} | first
+    return {name: free_port(place) for name, place in ADDRESSES.items()} | first
 
 
-def _free_port(address: str) -> int:
+def free_port(address: str) -> int:
+    """Return a TCP port that nobody listens on at an address."""
     with socket.socket() as probe:
         probe.bind((address, 0))
         return int(probe.getsockname()[1])

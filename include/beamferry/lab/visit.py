@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from beamferry.errors import PermanentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
 SIZES = {"small": 3_000_000, "demo": 300_000_000}
 DEFAULT_SEED = 25682
@@ -64,14 +64,14 @@ ODD_NAMES: tuple[bytes, ...] = (
 )
 
 
-def size_in_bytes(size: str) -> int:
-    """Return the bytes of ``small``, ``demo`` or a plain number.
+def size_in_bytes(size: str, sizes: Mapping[str, int] = SIZES) -> int:
+    """Return the bytes of ``small``, ``demo`` or a plain number; ``sizes`` are those of another facility's tree.
 
     Raises:
         PermanentError: it is neither.
     """
-    if size in SIZES:
-        return SIZES[size]
+    if size in sizes:
+        return sizes[size]
     if size.isascii() and size.isdigit():
         return int(size)
     raise PermanentError(
@@ -113,7 +113,7 @@ def make_visit(folder: Path, size: int, seed: int = DEFAULT_SEED) -> None:
     sealed.mkdir()
     (sealed / "dark.tif").write_bytes(detector.tiff())
     (sealed / "dark.tif").chmod(0o440)
-    _set_times(folder)
+    set_times(folder, sorted(path for path, _ in walk(folder)), _BEGAN, _VISIT_SECONDS)
     sealed.chmod(0o550)
 
 
@@ -126,16 +126,41 @@ def remove_visit(folder: Path) -> None:
 
 def must_arrive(folder: Path) -> list[bytes]:
     """Return every path below the visit that belongs at the destination, sorted; folders and links too."""
-    return sorted(path for path in _walk(bytes(folder)) if path.split(b"/")[0] != EXCLUDED)
+    return sorted(path for path, _ in walk(folder) if path.split(b"/")[0] != EXCLUDED)
 
 
-def _walk(root: bytes, below: bytes = b"") -> Iterator[bytes]:
-    with os.scandir(os.path.join(root, below)) as entries:  # noqa: PTH118 - names need not be text
+def walk(folder: Path) -> Iterator[tuple[bytes, bool]]:
+    """Yield every path below ``folder``, relative to it, with whether it is a folder; each folder's names sorted."""
+
+    def below(place: bytes) -> Iterator[tuple[bytes, bool]]:
+        with os.scandir(os.path.join(bytes(folder), place)) as found:  # noqa: PTH118 - names need not be text
+            entries = sorted(found, key=lambda entry: entry.name)
         for entry in entries:
-            path = below + b"/" + entry.name if below else entry.name
-            yield path
+            path = place + b"/" + entry.name if place else entry.name
+            yield path, entry.is_dir(follow_symlinks=False)
             if entry.is_dir(follow_symlinks=False):
-                yield from _walk(root, path)
+                yield from below(path)
+
+    return below(b"")
+
+
+def write_names(files: Path, folders: Path, names: tuple[bytes, ...]) -> None:
+    """Write a file of every name, and a folder with a file; where the system cannot hold one, the error says which."""
+    for number, name in enumerate(names):
+        (files / os.fsdecode(name)).write_bytes(b"file number %d of an odd name\n" % number)
+        inner = folders / os.fsdecode(name)
+        inner.mkdir()
+        (inner / "frame.txt").write_bytes(b"in folder number %d\n" % number)
+
+
+def set_times(folder: Path, paths: Sequence[bytes], began: int, seconds: int) -> None:
+    """Give the paths, and the folder itself, times in their order from ``began`` on, within so many seconds."""
+    step = seconds / max(1, len(paths))
+    for number, path in enumerate(paths):
+        # Whole seconds and fractions both occur.
+        when = int((began + number * step) * 1_000_000_000) // 1_000 * 1_000
+        os.utime(os.path.join(bytes(folder), path), ns=(when, when), follow_symlinks=False)  # noqa: PTH118
+    os.utime(folder, (began, began))
 
 
 def _notes(folder: Path, count: int) -> None:
@@ -154,15 +179,11 @@ def _notes(folder: Path, count: int) -> None:
 
 
 def _odd_names(folder: Path) -> None:
-    """Write a file and a folder of every odd name; on a system that cannot hold one, the error says which."""
-    for place in (b"processing/odd files", b"processing/odd folders"):
-        (folder / os.fsdecode(place)).mkdir()
-    for number, name in enumerate(ODD_NAMES):
-        file = folder / "processing/odd files" / os.fsdecode(name)
-        file.write_bytes(b"file number %d of an odd name\n" % number)
-        inner = folder / "processing/odd folders" / os.fsdecode(name)
-        inner.mkdir()
-        (inner / "frame.txt").write_bytes(b"in folder number %d\n" % number)
+    """Write what has an odd name, in the middle of the visit and at its top."""
+    files, folders = folder / "processing" / "odd files", folder / "processing" / "odd folders"
+    files.mkdir()
+    folders.mkdir()
+    write_names(files, folders, ODD_NAMES)
     # Odd at the top, too, where words become arguments first.
     (folder / "-n").write_text("looks like an option\n")
     (folder / "raw data: day 2").mkdir()
@@ -183,14 +204,3 @@ def _links(folder: Path) -> None:
     (links / "dangling").symlink_to("no such file")
     (links / "loop").symlink_to("loop")
     (links / "odd -> arrow").symlink_to("target with\nnewline and \\#012")
-
-
-def _set_times(folder: Path) -> None:
-    """Give every entry a time within the visit, folders last since writing into them changes theirs."""
-    paths = sorted(_walk(bytes(folder)), reverse=True)
-    step = _VISIT_SECONDS / max(1, len(paths))
-    for number, path in enumerate(reversed(paths)):
-        # Whole seconds and fractions both occur.
-        when = int((_BEGAN + number * step) * 1_000_000_000) // 1_000 * 1_000
-        os.utime(os.path.join(bytes(folder), path), ns=(when, when), follow_symlinks=False)  # noqa: PTH118
-    os.utime(folder, (_BEGAN, _BEGAN))
