@@ -77,7 +77,7 @@ class Finding:
 def errand(beamtime: Beamtime, site: Site) -> Errand:
     """Return the names for sentences about a beamtime."""
     return Errand(
-        facility=beamtime.facility.title(),
+        facility=beamtime.facility_name,
         beamtime=beamtime.id,
         account=beamtime.account,
         host=beamtime.host,
@@ -215,7 +215,7 @@ def _full(facts: Facts, root: str) -> PermanentError:
 
 def _facility(facts: Facts, beamtime: Beamtime, site: Site) -> Iterator[Finding]:
     at, host, account, source = (
-        beamtime.facility.title(),
+        beamtime.facility_name,
         beamtime.host,
         beamtime.account,
         beamtime.source_path,

@@ -252,6 +252,11 @@ class Beamtime(Frozen):
         return f"beamtime_{self.key}"
 
     @property
+    def facility_name(self) -> str:
+        """The facility as sentences name it, e.g. ``Diamond``."""
+        return self.facility.title()
+
+    @property
     def host(self) -> str:
         """Host from which the data is fetched."""
         raise NotImplementedError

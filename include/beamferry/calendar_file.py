@@ -31,7 +31,7 @@ def calendar(beamtimes: Iterable[Beamtime], site: Site, now: datetime) -> str:
     for beamtime in beamtimes:
         if beamtime.archived:
             continue
-        place = f"{beamtime.id} ({beamtime.instrument}, {beamtime.facility.title()})"
+        place = f"{beamtime.id} ({beamtime.instrument}, {beamtime.facility_name})"
         where = f"It belongs at {beamtime.destination_path(site)}."
         lines += _event(
             f"{beamtime.key}-tape",

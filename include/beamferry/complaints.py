@@ -54,6 +54,12 @@ _REFUSED = re.compile(
 )
 _CHANGED_HOST_KEY = re.compile(r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key for \S+ has changed")
 _NO_HOST_KEY = re.compile(r"Host key verification failed\.|No \S+ host key is known for ")
+# Before there was any stream that could break.
+_NO_LOG_IN = (
+    _NO_HOST_KEY,
+    _REFUSED,
+    re.compile(r"^ssh: (?:connect to host|Could not resolve hostname) ", re.MULTILINE),
+)
 _FIND = re.compile(
     r"^(?:find|sha256sum|sh): ['‘]?(?P<path>.*?)['’]?: (?P<reason>Permission denied|Input/output error)$",
     re.MULTILINE,
@@ -150,7 +156,7 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
             "make room there or ask Research IT for more, then start the run again: it goes on where it stopped",
         )
     # rsync gives ssh's failure its own code or that of its broken stream.
-    if code == 255 or (code == 12 and (_NO_HOST_KEY.search(stderr) or _REFUSED.search(stderr))):
+    if code == 255 or (code == 12 and any(words.search(stderr) for words in _NO_LOG_IN)):
         return interpret_ssh(stderr, errand)
     if _NO_RSYNC.search(stderr):
         return PermanentError(

@@ -121,7 +121,7 @@ def _tape(beamtime: Beamtime, site: Site, known: Known, now: datetime) -> Iterat
             Urgency.LOST,
             f"The tape day has passed ({_ago(-left)})",
             f"The copy at RDS is not verified. {outlook(beamtime, site, known, now)}".strip(),
-            f"Ask {beamtime.facility.title()} today whether the data is still on disk; if not, ask for it back from "
+            f"Ask {beamtime.facility_name} today whether the data is still on disk; if not, ask for it back from "
             "tape and write restore_requested into the entry.",
         )
         return
@@ -201,7 +201,7 @@ def _late(beamtime: Beamtime, site: Site, known: Known, now: datetime) -> Iterat
         else f"Only {span(coming.margin)} to spare before tape",
         outlook(beamtime, site, known, now),
         f"Start a run now with more streams (now {beamtime.streams}, at most 16); if it stays late, ask "
-        f"{beamtime.facility.title()} for a later day and write it into the entry as deadline.",
+        f"{beamtime.facility_name} for a later day and write it into the entry as deadline.",
     )
 
 

@@ -73,7 +73,7 @@ def item(one: Watched, site: Site, alerts: tuple[Alert, ...], now: datetime) -> 
     return Item(
         alert=first,
         id=beamtime.id,
-        facility=beamtime.facility.title(),
+        facility=beamtime.facility_name,
         instrument=beamtime.instrument,
         title="",
         tape=f"{begins:%A %-d %B %Y}",

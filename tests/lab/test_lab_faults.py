@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
 
+# rsync ends with ssh's own code, or with 12 where it noticed the broken stream before ssh's end.
+SSH_FAILED = (12, 255)
+
 
 @pytest.fixture(scope="module", params=["own file systems", "shared file system"])
 def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
@@ -55,7 +58,8 @@ def test_nobody_answers_at_rds(lab: Lab, faults: Faults) -> None:
 def test_nobody_answers_at_diamond(lab: Lab, faults: Faults) -> None:
     with faults.stopped(lab.diamond):
         done = dry_run(lab)
-        assert (done.returncode, b"Connection refused" in done.stderr) == (255, True)
+        assert done.returncode in SSH_FAILED
+        assert b"Connection refused" in done.stderr
     assert dry_run(lab).returncode == 0
 
 
@@ -129,7 +133,7 @@ def test_starting_the_lab_brings_the_true_host_key_back(lab: Lab) -> None:
         shown.rename(kept)
     make_key(lab.diamond.host_key, "impostor")
     lab.diamond.start()
-    assert dry_run(lab).returncode == 255
+    assert dry_run(lab).returncode in SSH_FAILED
     lab.up()
 
     assert lab.diamond.pinned == true
@@ -139,7 +143,8 @@ def test_starting_the_lab_brings_the_true_host_key_back(lab: Lab) -> None:
 def test_rds_has_never_seen_diamond(lab: Lab, faults: Faults) -> None:
     with faults.diamond_host_key_unknown():
         done = dry_run(lab)
-        assert (done.returncode, b"Host key verification failed" in done.stderr) == (255, True)
+        assert done.returncode in SSH_FAILED
+        assert b"Host key verification failed" in done.stderr
     assert dry_run(lab).returncode == 0
 
 
@@ -245,7 +250,7 @@ def test_rds_reaches_diamond_by_way_of_a_proxy(lab: Lab, faults: Faults) -> None
         thread = threading.Thread(target=refuse)
         thread.start()
         with faults.diamond_by_way_of(*proxy.getsockname()):
-            assert dry_run(lab).returncode == 255
+            assert dry_run(lab).returncode in SSH_FAILED
         thread.join()
     assert heard == [b"SSH-"]
     assert dry_run(lab).returncode == 0

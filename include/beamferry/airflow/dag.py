@@ -11,6 +11,7 @@ from airflow.sdk import DAG, chain
 from beamferry.airflow import notices, operators, policy
 from beamferry.airflow.params import form
 from beamferry.airflow.state import asset
+from beamferry.airflow.verify_access import VerifyAccess
 from beamferry.registry import Registry, load, registry_path
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def beamtime_dag(beamtime: Beamtime, site: Site) -> DAG:
     home = asset(beamtime)
     with DAG(
         beamtime.dag_id,
-        description=f"Brings {beamtime.id} home from {beamtime.instrument} at {beamtime.facility.title()}",
+        description=f"Brings {beamtime.id} home from {beamtime.instrument} at {beamtime.facility_name}",
         doc_md=_doc(beamtime, site),
         schedule=policy.nightly(beamtime.key),
         start_date=START,
@@ -75,7 +76,7 @@ def beamtime_dag(beamtime: Beamtime, site: Site) -> DAG:
         # default_args it would break the web interface, which cannot show those of assets.
         known: _Known = {"beamtime": beamtime, "site": site, "inlets": [home]}
         chain(
-            operators.VerifyAccess(task_id="verify_access", **known),
+            VerifyAccess(task_id="verify_access", **known),
             operators.DryRun(task_id="dry_run", **known),
             operators.ParseTotals(task_id="parse_totals", **known),
             operators.Approve(task_id="approve", **known),
@@ -93,7 +94,7 @@ def beamtime_dag(beamtime: Beamtime, site: Site) -> DAG:
 
 def _doc(beamtime: Beamtime, site: Site) -> str:
     return (
-        f"**{beamtime.id}** on {beamtime.instrument} at {beamtime.facility.title()}, ended {beamtime.ended}.\n\n"
+        f"**{beamtime.id}** on {beamtime.instrument} at {beamtime.facility_name}, ended {beamtime.ended}.\n\n"
         f"- from `{beamtime.account}@{beamtime.host}:{beamtime.source_path}`\n"
         f"- to `{beamtime.destination_path(site)}` on RDS\n"
         f"- stays behind: {', '.join(f'`{path}`' for path in beamtime.exclude) or 'nothing'}\n"

@@ -6,7 +6,6 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pendulum
-from airflow.providers.ssh.operators.ssh import SSHOperator
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 
 from beamferry import access, census, rsync
@@ -25,7 +24,7 @@ from beamferry.certificate import (
 from beamferry.errors import PermanentError
 from beamferry.known import Issued
 from beamferry.plan import TransferPlan, make_plan, sentence, table
-from beamferry.remote import Job, script_command
+from beamferry.remote import Job
 from beamferry.rsync_output import parse_stats
 from beamferry.verification import Ends, Listed, Outcome, Verdict, compare
 
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
     from beamferry.beamtime import Beamtime
     from beamferry.remote import Session
 
-# Seconds without a word from the probe; it is silent only while it waits for the facility's answer.
-PROBE_TIMEOUT = 180
 # Less than this does not tell what the link can do.
 RATE_BYTES = 50_000_000
 
@@ -58,32 +55,6 @@ def _facts(context: Context) -> access.Facts:
 def _plan(context: Context) -> TransferPlan | None:
     stored = _from_task(context, "parse_totals")
     return None if stored is None else TransferPlan.model_validate_json(stored)
-
-
-class VerifyAccess(BeamtimeTask, SSHOperator):
-    """Find out whether a transfer can begin, and name the remedy for each reason why not."""
-
-    template_fields: Sequence[str] = ()
-
-    def __init__(self, **kwargs: Any) -> None:
-        """Fix the connection and the time-out; the command is built when it runs."""
-        super().__init__(ssh_conn_id=kwargs["site"].rds_connection, cmd_timeout=PROBE_TIMEOUT, **kwargs)
-
-    def execute(self, context: Context) -> JsonValue:  # type: ignore[override]
-        """Run the probe on RDS-SSH and judge what it saw; returns its facts for the tasks after this."""
-        self.chosen(context)
-        command = script_command("probe.sh", access.probe_arguments(self.beamtime, self.site))
-        with self.telling(context):
-            with self.rds() as session:
-                text = session.checked(command, timeout=PROBE_TIMEOUT)
-            facts = access.parse_facts(text)
-            findings = access.judge(facts, self.beamtime, self.site)
-            for finding in findings:
-                self.log.info("%s %s", "✓" if finding.ok else "✗", finding.sentence)
-            error = access.first_error(findings)
-            if error is not None:
-                raise error
-        return dict(facts.values)
 
 
 class DryRun(RemoteJobOperator):
