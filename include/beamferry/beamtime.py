@@ -30,6 +30,14 @@ class Level(StrEnum):
     FULL = "full"
 
 
+class Transport(StrEnum):
+    """How the data comes: rsync over ssh, or lftp over FTP with TLS or over SFTP."""
+
+    RSYNC = "rsync"
+    FTPS = "ftps"
+    SFTP = "sftp"
+
+
 def refusal(must: str, remedy: str) -> PydanticCustomError:
     """Return a value's error: ``must`` completes "<field> ...", ``remedy`` says what to write instead."""
     return PydanticCustomError("refusal", "{must}: {remedy}", {"must": must, "remedy": remedy})
@@ -197,6 +205,9 @@ class Site(Frozen):
     weekly_summary: bool = Field(
         False, description="Also mail every Monday that all is well, when nothing else is to be told."
     )
+    personal_data: bool = Field(
+        False, description="Keep the names of principal investigators that a facility's metadata file gives."
+    )
     time_zone: Annotated[str, AfterValidator(_zone)] = Field(
         "Europe/London", description="IANA zone used in texts; all reckoning is UTC."
     )
@@ -234,6 +245,11 @@ class Beamtime(Frozen):
         32, description="Files compared byte by byte at level 'sampled'."
     )
     manifest: bool = Field(False, description="Write a SHA-256 manifest beside the data.")
+    auth: Literal["unattended", "interactive"] = Field(
+        "unattended",
+        description="Who logs in at the facility: RDS-SSH by itself, or a person whose ssh session the run then uses, "
+        "where a second factor is asked for.",
+    )
     notify: MailAddresses = Field((), description="Further mail addresses for this beamtime.")
     restore_requested: Day | None = Field(
         None,
@@ -250,6 +266,26 @@ class Beamtime(Frozen):
     def dag_id(self) -> str:
         """Name of its DAG in Airflow, e.g. ``beamtime_diamond_mg25682-2``."""
         return f"beamtime_{self.key}"
+
+    @property
+    def protocol(self) -> Transport:
+        """How the data comes."""
+        return Transport.RSYNC
+
+    @property
+    def chosen_folders(self) -> tuple[str, ...]:
+        """Folders below the source that are fetched, with the files beside them; all of them when empty."""
+        return ()
+
+    @property
+    def left_behind(self) -> tuple[str, ...]:
+        """Everything below the source that stays there, in words for people; the excludes are part of it."""
+        return self.exclude
+
+    @property
+    def interactive(self) -> bool:
+        """Whether a person opens the session over which the data comes."""
+        return self.auth == "interactive"
 
     @property
     def facility_name(self) -> str:

@@ -108,7 +108,7 @@ def certify(
         instrument=beamtime.instrument,
         source=f"{beamtime.account}@{beamtime.host}:{beamtime.source_path}",
         destination=beamtime.destination_path(site),
-        excluded=beamtime.exclude,
+        excluded=beamtime.left_behind,
         moved=moved,
         verdict=verdict,
         # Versions are what hosts print: nothing of it may act on a terminal.

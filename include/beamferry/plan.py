@@ -136,8 +136,8 @@ def make_plan(
         seconds=seconds,
         deadline=end,
         in_time=totals.transferred_files == 0 or seconds <= (end - now).total_seconds(),
-        exclude=_shown(beamtime.exclude),
-        exclude_count=len(beamtime.exclude),
+        exclude=_shown(beamtime.left_behind),
+        exclude_count=len(beamtime.left_behind),
         scope=scope,
         made_at=now,
     )
@@ -154,7 +154,12 @@ def source_empty(source: str) -> PermanentError:
 
 def _scope(beamtime: Beamtime) -> str:
     # No path holds a newline.
-    return sha256("\n".join((beamtime.source_path, *sorted(beamtime.exclude))).encode()).hexdigest()[:16]
+    lines = (
+        beamtime.source_path,
+        *sorted(beamtime.left_behind),
+        *(f"{name}/" for name in sorted(beamtime.chosen_folders)),
+    )
+    return sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def _shown(exclude: tuple[str, ...]) -> tuple[str, ...]:

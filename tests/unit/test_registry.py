@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import beamferry
-from beamferry.beamtime import Level
+from beamferry.beamtime import Beamtime, Level
 from beamferry.facilities import FACILITIES
 from beamferry.registry import Registry, RegistryError, load, read, registry_path
 from beamferry.registry.document import read_document
@@ -320,15 +320,20 @@ def test_the_starters_example_is_valid_and_shows_what_is_derived() -> None:
     text = (INCLUDE / "beamtimes.yaml").read_text(encoding="utf-8").replace("beamtimes: []", "beamtimes:")
     registry = of(re.sub(r"(?m)^#(?=  )", "", text))
     assert registry.problems == ()
-    (example,) = registry.beamtimes
+    example, desy = registry.beamtimes
     assert registry.site is not None
     assert example.source == example.derived_source
     derived = example.model_copy(update={"destination": None})
     assert example.destination == derived.destination_path(registry.site)
     fields = type(example).model_fields
-    for name in ("exclude", "streams", "verification", "samples", "manifest", "archived"):
+    for name in ("exclude", "streams", "verification", "samples", "manifest", "archived", "auth"):
         assert getattr(example, name) == fields[name].default
     assert set(fields) == example.model_fields_set
+    fields = type(desy).model_fields
+    for name in ("streams", "tokens"):
+        assert getattr(desy, name) == fields[name].default
+    # What DESY alone has is all there.
+    assert set(fields) - set(Beamtime.model_fields) <= desy.model_fields_set
 
 
 def test_the_committed_schema_is_that_of_the_models() -> None:

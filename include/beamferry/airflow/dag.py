@@ -97,7 +97,7 @@ def _doc(beamtime: Beamtime, site: Site) -> str:
         f"**{beamtime.id}** on {beamtime.instrument} at {beamtime.facility_name}, ended {beamtime.ended}.\n\n"
         f"- from `{beamtime.account}@{beamtime.host}:{beamtime.source_path}`\n"
         f"- to `{beamtime.destination_path(site)}` on RDS\n"
-        f"- stays behind: {', '.join(f'`{path}`' for path in beamtime.exclude) or 'nothing'}\n"
+        f"- stays behind: {', '.join(f'`{path}`' for path in beamtime.left_behind) or 'nothing'}\n"
         f"- goes to tape on {beamtime.tape_day}\n\n"
         "Runs every night until then, and whenever you press *Trigger*. Nothing on RDS is ever deleted. "
         "The data is safe when the task `certify` is green: its certificate stands beside the data."

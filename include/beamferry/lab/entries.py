@@ -73,7 +73,8 @@ def desy_entry(lab: Lab, transport: str) -> dict[str, Any]:
     if transport == "ftps":
         found["registered"] = datetime.now(UTC).date()
         found["ca_file"] = desy_way.ca_file(lab.rds)
+        found["connection"] = "desy_ftps"
         found["port"] = lab.desy.ftps.port
         if not lab.settings.namespaces:
-            found["host"] = DESY_ADDRESS
+            found["server"] = DESY_ADDRESS
     return found

@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# Lists the facility's folders and finds what the destination lacks; fetches nothing.
+#
+#   lftp_dry_run.sh --work W --streams N --destination D --modify-window SECONDS [--exclude PATH]... [--folder NAME]...
+#                   [--tokens yes] FACILITY'S ARGUMENTS (see lftp.sh)
+#
+# Leaves W/source.census (all that was listed), W/todo (records PATH//f//SIZE//MTIME// of the files to fetch),
+# W/todo.totals and W/modify_window. $BEAMFERRY_JOB/stats has a line "total" and one for each folder, "." being the
+# files in the beamtime's own folder: KIND FILES BYTES FILES-TO-FETCH BYTES-TO-FETCH NAME.
+set -euo pipefail
+here=$(dirname "$0")
+# shellcheck source=include/beamferry/remote/progress.sh
+. "$here/progress.sh"
+# shellcheck source=include/beamferry/remote/lftp.sh
+. "$here/lftp.sh"
+# shellcheck source=include/beamferry/remote/listing.sh
+. "$here/listing.sh"
+# shellcheck source=include/beamferry/remote/census.sh
+. "$here/census.sh"
+begin dry_run 'lftp|sftp|find'
+require lftp ssh sftp awk sort find readlink pgrep
+
+work='' streams=1 destination='' window=0
+exclude=() folders=()
+while (($#)); do
+  case $1 in
+    --work) work=${2:-} && shift 2 ;;
+    --streams) streams=${2:-} && shift 2 ;;
+    --destination) destination=${2:-} && shift 2 ;;
+    --modify-window) window=${2:-} && shift 2 ;;
+    --exclude) exclude+=("${2:-}") && shift 2 ;;
+    --folder) folders+=("${2:-}") && shift 2 ;;
+    --tokens) list_tokens=${2:-} && shift 2 ;;
+    *) far_argument "$1" "${2:-}" || refuse "lftp_dry_run.sh: unknown argument $1" && shift 2 ;;
+  esac
+done
+[[ -n $work && -n $destination ]] || refuse "lftp_dry_run.sh: --work and --destination are needed"
+[[ $streams =~ ^[1-9][0-9]?$ && $window =~ ^[0-9]+$ ]] || refuse "lftp_dry_run.sh: --streams and --modify-window must be numbers"
+far_ready
+
+umask 077
+work=$(readlink -m -- "$work")
+destination=$(readlink -m -- "$destination")
+scratch=$work/dry_run
+rm -rf "$scratch"
+mkdir -p "$scratch"
+# A list of an earlier run must never be taken for this one's, nor its progress.
+rm -f "$work"/{todo,todo.totals,source.census,modify_window,placed}
+
+tick() {
+  local files
+  files=$(cat "$scratch/listing/records" 2>/dev/null | tr -cd '\0' | wc -c) || files=0
+  report 0 0 "$files" "$files"
+}
+start_ticker
+
+list_source "$scratch/source.census"
+((modify_window > window)) || modify_window=$window
+
+: >"$scratch/destination"
+if [[ -d $destination ]]; then
+  census_script "$destination" >"$scratch/destination.sh"
+  sh -s <"$scratch/destination.sh" >"$scratch/destination.raw" 2>>"$errors" || finish 23
+  sorted -o "$scratch/destination" "$scratch/destination.raw" 2>>"$errors" || finish 11
+  rm -f "$scratch/destination.raw"
+fi
+
+awk -v destination="$scratch/destination" -v window="$modify_window" -v todo="$scratch/todo" \
+  -v stats="$scratch/stats" -v totals="$scratch/totals" -f "$here/missing.awk" "$scratch/source.census" 2>>"$errors" ||
+  finish 11
+read -r files_total bytes_total <"$scratch/totals"
+echo "$modify_window" | put "$work/modify_window"
+put "$BEAMFERRY_JOB/stats" <"$scratch/stats"
+mv -f "$scratch/source.census" "$work/source.census"
+mv -f "$scratch/totals" "$work/todo.totals"
+mv -f "$scratch/todo" "$work/todo"
+stop_ticker
+report "$bytes_total" "$bytes_total" "$files_total" "$files_total"
+rm -rf "$scratch"
+echo "The listing found $files_total files, $bytes_total bytes to fetch."
+if ((round_folders)); then
+  echo "$round_folders folders have exactly 1,000 entries: two listings agree, yet servers cut theirs at such numbers."
+fi
+finish 0 modify_window "$modify_window" round_folders "$round_folders"

@@ -1,0 +1,55 @@
+# Reads a source's census and finds the files that the destination's census lacks, by path, size and time. Writes
+# `todo` (their records), `totals` ("FILES BYTES" of them) and `stats` (see lftp_dry_run.sh).
+#
+# Variables: destination = a census, sorted as the source's; window = seconds by which times may differ.
+BEGIN {
+  RS = "\0"
+  printf "" > todo
+  advance()
+}
+
+{
+  at = index($0, "//")
+  path = substr($0, 1, at - 1)
+  split(substr($0, at + 2), field, "//")
+  slash = index(path, "/")
+  folder = slash ? substr(path, 1, slash - 1) : "."
+  if (field[1] == "d" && !slash) folder = path
+  if (field[1] != "f" && field[1] != "d") next
+  if (!(folder in files)) { name[++folders] = folder; files[folder] = bytes[folder] = 0; lacking[folder] = missing[folder] = 0 }
+  if (field[1] == "d") next
+  files[folder]++
+  bytes[folder] += field[2]
+  while (there != "" && there < path "//") advance()
+  if (there == path "//" && kind == "f" && size == field[2] && near(modified, field[3])) next
+  printf "%s//f//%s//%s//%c", path, field[2], field[3], 0 > todo
+  lacking[folder]++
+  missing[folder] += field[2]
+}
+
+END {
+  printf "" > stats
+  for (i = 1; i <= folders; i++) {
+    printf "folder %.0f %.0f %.0f %.0f %s\n", files[name[i]], bytes[name[i]], lacking[name[i]], missing[name[i]], name[i] > stats
+    all_files += files[name[i]]; all_bytes += bytes[name[i]]
+    all_lacking += lacking[name[i]]; all_missing += missing[name[i]]
+  }
+  printf "total %.0f %.0f %.0f %.0f .\n", all_files, all_bytes, all_lacking, all_missing > stats
+  printf "%.0f %.0f\n", all_lacking, all_missing > totals
+}
+
+# The destination's next entry: there = its path and two slashes, as censuses are sorted by, '' at the end.
+function advance(   record, at, part) {
+  there = ""
+  if ((getline record < destination) <= 0) return
+  at = index(record, "//")
+  there = substr(record, 1, at + 1)
+  split(substr(record, at + 2), part, "//")
+  kind = part[1]
+  size = part[2]
+  modified = part[3]
+}
+
+function near(a, b) {
+  return a - b <= window && b - a <= window
+}
