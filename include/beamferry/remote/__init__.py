@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -79,6 +79,11 @@ class Job:
     def work(self) -> str:
         """Folder with the lists that the parts of one beamtime share."""
         return f"{JOBS}/{self.beamtime}/work"
+
+    @property
+    def secret(self) -> str:
+        """File that holds the password of the facility's account while a job of the beamtime runs."""
+        return f"{JOBS}/{self.beamtime}/secret"
 
     @property
     def lock(self) -> str:
@@ -236,10 +241,16 @@ class Session:
         """Write a file whole or not at all: under another name first, then renamed over the old one."""
         new = f"{path}.new"
         with self.sftp.open(new, "wb") as file:
+            # Before there is anything in it that others should not read.
+            self.sftp.chmod(new, mode)
             file.set_pipelined(True)
             file.write(content)
-        self.sftp.chmod(new, mode)
         self.sftp.posix_rename(new, path)
+
+    def remove(self, path: str) -> None:
+        """Remove a file; one that is not there is as well."""
+        with suppress(FileNotFoundError):
+            self.sftp.remove(path)
 
     def make_folder(self, path: str, *, mode: int) -> None:
         """Make a folder and those above it where they are missing."""

@@ -6,7 +6,8 @@
 #
 # Leaves W/source.census (all that was listed), W/todo (records PATH//f//SIZE//MTIME// of the files to fetch),
 # W/todo.totals and W/modify_window. $BEAMFERRY_JOB/stats has a line "total" and one for each folder, "." being the
-# files in the beamtime's own folder: KIND FILES BYTES FILES-TO-FETCH BYTES-TO-FETCH NAME.
+# files in the beamtime's own folder: KIND FILES BYTES FILES-TO-FETCH BYTES-TO-FETCH
+# FOLDERS-TO-MAKE NAME.
 set -euo pipefail
 here=$(dirname "$0")
 # shellcheck source=include/beamferry/remote/progress.sh

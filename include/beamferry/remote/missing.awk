@@ -17,10 +17,13 @@ BEGIN {
   if (field[1] == "d" && !slash) folder = path
   if (field[1] != "f" && field[1] != "d") next
   if (!(folder in files)) { name[++folders] = folder; files[folder] = bytes[folder] = 0; lacking[folder] = missing[folder] = 0 }
-  if (field[1] == "d") next
+  while (there != "" && there < path "//") advance()
+  if (field[1] == "d") {
+    if (there != path "//" || kind != "d") unmade[folder]++
+    next
+  }
   files[folder]++
   bytes[folder] += field[2]
-  while (there != "" && there < path "//") advance()
   if (there == path "//" && kind == "f" && size == field[2] && near(modified, field[3])) next
   printf "%s//f//%s//%s//%c", path, field[2], field[3], 0 > todo
   lacking[folder]++
@@ -30,11 +33,12 @@ BEGIN {
 END {
   printf "" > stats
   for (i = 1; i <= folders; i++) {
-    printf "folder %.0f %.0f %.0f %.0f %s\n", files[name[i]], bytes[name[i]], lacking[name[i]], missing[name[i]], name[i] > stats
+    printf "folder %.0f %.0f %.0f %.0f %d %s\n", files[name[i]], bytes[name[i]], lacking[name[i]], missing[name[i]], \
+      unmade[name[i]], name[i] > stats
     all_files += files[name[i]]; all_bytes += bytes[name[i]]
-    all_lacking += lacking[name[i]]; all_missing += missing[name[i]]
+    all_lacking += lacking[name[i]]; all_missing += missing[name[i]]; all_unmade += unmade[name[i]]
   }
-  printf "total %.0f %.0f %.0f %.0f .\n", all_files, all_bytes, all_lacking, all_missing > stats
+  printf "total %.0f %.0f %.0f %.0f %d .\n", all_files, all_bytes, all_lacking, all_missing, all_unmade > stats
   printf "%.0f %.0f\n", all_lacking, all_missing > totals
 }
 
