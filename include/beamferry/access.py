@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Clocks further apart than this make "changed since" a guess; seconds.
 CLOCK_SKEW = 120
-_ALWAYS = ("node", "rsync", "ssh", "bash", "tools_missing", "root_exists", "end")
+_ALWAYS = ("node", "ssh", "bash", "tools_missing", "root_exists", "end")
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,10 @@ class Facts:
     @property
     def tools(self) -> dict[str, str]:
         """Versions for the certificate."""
-        known = {"rsync at RDS-SSH": self.get("rsync"), "rsync at the facility": self.get("far_rsync")}
-        known |= {"ssh at RDS-SSH": self.get("ssh")}
+        known = {"rsync at the facility": self.get("far_rsync"), "ssh at RDS-SSH": self.get("ssh")}
+        # What brought the data: a host that has lftp's probe behind it used that.
+        mover = "lftp" if self.get("lftp") else "rsync"
+        known = {f"{mover} at RDS-SSH": self.get(mover)} | known
         return {name: version for name, version in known.items() if version}
 
 
@@ -83,6 +85,7 @@ def errand(beamtime: Beamtime, site: Site) -> Errand:
         host=beamtime.host,
         source=beamtime.source_path,
         destination=beamtime.destination_path(site),
+        connection=beamtime.secret_connection,
     )
 
 
@@ -122,8 +125,8 @@ def parse_facts(text: str) -> Facts:
 def judge(facts: Facts, beamtime: Beamtime, site: Site) -> tuple[Finding, ...]:
     """Return all findings in the order in which a person would look; each error carries its remedy."""
     return (
-        *_here(facts),
-        *_destination(facts, site),
+        *judge_tools(facts, ("rsync", "ssh")),
+        *judge_destination(facts, site),
         *_facility(facts, beamtime, site),
     )
 
@@ -134,14 +137,16 @@ def first_error(findings: tuple[Finding, ...]) -> BeamferryError | None:
     return min(errors, key=lambda error: not isinstance(error, PermanentError), default=None)
 
 
-def _bad(name: str, error: BeamferryError) -> Finding:
+def bad(name: str, error: BeamferryError) -> Finding:
+    """Return the finding of something that is not well."""
     return Finding(name, error.problem, error)
 
 
-def _here(facts: Facts) -> Iterator[Finding]:
-    for tool in ("rsync", "ssh"):
+def judge_tools(facts: Facts, tools: tuple[str, ...]) -> Iterator[Finding]:
+    """Yield what RDS-SSH has of these tools, each a fact with its version, and what it lacks of the others."""
+    for tool in tools:
         if not facts.get(tool):
-            yield _bad(
+            yield bad(
                 tool,
                 PermanentError(
                     f"rds-no-{tool}",
@@ -153,7 +158,7 @@ def _here(facts: Facts) -> Iterator[Finding]:
             yield Finding(tool, f"RDS-SSH ({facts.get('node')}) has {facts.get(tool)}")
     if facts.get("tools_missing"):
         missing = facts.get("tools_missing").replace(" ", ", ")
-        yield _bad(
+        yield bad(
             "tools",
             PermanentError(
                 "rds-tool-missing",
@@ -163,13 +168,14 @@ def _here(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _destination(facts: Facts, site: Site) -> Iterator[Finding]:
+def judge_destination(facts: Facts, site: Site) -> Iterator[Finding]:
+    """Yield whether RDS can be written to, and what it cannot keep."""
     root = site.destination_root
     if not facts.is_so("root_exists") or not facts.is_so("root_mounted"):
         state = (
             "is empty and on no file system of its own" if facts.is_so("root_exists") else "does not exist"
         )
-        yield _bad(
+        yield bad(
             "destination",
             PermanentError(
                 "rds-not-mounted",
@@ -182,9 +188,9 @@ def _destination(facts: Facts, site: Site) -> Iterator[Finding]:
         reason = facts.get("writable_reason").rsplit(": ", 1)[-1] or "no reason given"
         # A file system without a free byte or inode refuses to write as one without permission does.
         if "No space left" in reason or "quota" in reason:
-            yield _bad("destination", _full(facts, root))
+            yield bad("destination", _full(facts, root))
         else:
-            yield _bad(
+            yield bad(
                 "destination",
                 PermanentError(
                     "rds-not-writable",
@@ -224,15 +230,15 @@ def _facility(facts: Facts, beamtime: Beamtime, site: Site) -> Iterator[Finding]
         return
     if not facts.get("far_time"):
         if facts.get("far_noise") and not facts.get("far_errors"):
-            yield _bad("log-in", _noise(facts, beamtime))
+            yield bad("log-in", _noise(facts, beamtime))
         else:
-            yield _bad("log-in", interpret_ssh(facts.get("far_errors"), errand(beamtime, site)))
+            yield bad("log-in", interpret_ssh(facts.get("far_errors"), errand(beamtime, site)))
         return
     yield Finding("log-in", f"{at} lets {account} in at {host} without a password")
     if facts.get("far_noise"):
-        yield _bad("log-in shell", _noise(facts, beamtime))
+        yield bad("log-in shell", _noise(facts, beamtime))
     if not facts.get("far_rsync"):
-        yield _bad(
+        yield bad(
             "rsync there",
             PermanentError(
                 "facility-no-rsync",
@@ -244,7 +250,7 @@ def _facility(facts: Facts, beamtime: Beamtime, site: Site) -> Iterator[Finding]
         yield Finding("rsync there", f"{at} has {facts.get('far_rsync')}")
     for tool, purpose in (("find", "to list the source"), ("sha256sum", "to compare content")):
         if not facts.is_so(f"far_{tool}"):
-            yield _bad(
+            yield bad(
                 tool,
                 PermanentError(
                     f"facility-no-{tool}",
@@ -271,7 +277,7 @@ def _source(facts: Facts, source: str, at: str, account: str, beamtime: Beamtime
     if facts.is_so("source_readable") and facts.is_so("source_is_folder"):
         return Finding("source", f"{source} is there and readable")
     if facts.is_so("source_exists"):
-        return _bad(
+        return bad(
             "source",
             PermanentError(
                 "source-unreadable",
@@ -279,7 +285,7 @@ def _source(facts: Facts, source: str, at: str, account: str, beamtime: Beamtime
                 f"ask the visit's principal investigator or {at} to add {account} to visit {beamtime.id}",
             ),
         )
-    return _bad(
+    return bad(
         "source",
         PermanentError(
             "source-missing",

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 RESERVED_PREFIX = ".beamferry"
 
 
+# sshds refuse more log-ins at a time sooner or later, and the links to RDS-SSH are full before that.
+MOST_STREAMS = 16
+
+
 class Level(StrEnum):
     """How thoroughly a copy was compared with its source; each level includes the ones before it."""
 
@@ -232,7 +236,7 @@ class Beamtime(Frozen):
         None, validate_default=True, description="Why the deadline differs: who promised it, and when."
     )
     exclude: ExcludePaths = Field((), description="Paths below the source that stay behind.")
-    streams: Annotated[int, Field(ge=1, le=16)] = Field(
+    streams: Annotated[int, Field(ge=1, le=MOST_STREAMS)] = Field(
         4, description="Connections to the facility at the same time."
     )
     bandwidth_limit: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
@@ -273,6 +277,11 @@ class Beamtime(Frozen):
         return Transport.RSYNC
 
     @property
+    def secret_connection(self) -> str | None:
+        """Airflow connection with the password of the account, None where no password is needed or known."""
+        return None
+
+    @property
     def chosen_folders(self) -> tuple[str, ...]:
         """Folders below the source that are fetched, with the files beside them; all of them when empty."""
         return ()
@@ -281,6 +290,11 @@ class Beamtime(Frozen):
     def left_behind(self) -> tuple[str, ...]:
         """Everything below the source that stays there, in words for people; the excludes are part of it."""
         return self.exclude
+
+    @property
+    def most_streams(self) -> int:
+        """What ``streams`` may be at most."""
+        return MOST_STREAMS
 
     @property
     def interactive(self) -> bool:

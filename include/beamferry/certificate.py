@@ -13,6 +13,7 @@ from pydantic import AwareDatetime
 
 from beamferry.beamtime import Frozen, Level
 from beamferry.census import SAMPLE_BYTES
+from beamferry.metadata import Metadata
 from beamferry.plan import count, duration, human
 from beamferry.verification import Outcome, Verdict, chance_to_find, safe, words
 
@@ -65,6 +66,8 @@ class Certificate(Frozen):
         run: Airflow's name of the run.
         issued_at: when this was written.
         time_zone: the site's, for the text.
+        facility_name: as sentences name it.
+        metadata: what the facility itself says of the beamtime, None where it says nothing.
     """
 
     schema_version: Literal[1] = 1
@@ -82,6 +85,8 @@ class Certificate(Frozen):
     run: str
     issued_at: AwareDatetime
     time_zone: str
+    facility_name: str | None = None
+    metadata: Metadata | None = None
 
 
 def certificate_folder(destination: str) -> str:
@@ -99,6 +104,7 @@ def certify(
     manifest: bool,
     run: str,
     issued_at: datetime,
+    metadata: Metadata | None = None,
 ) -> Certificate:
     """Return the certificate of a verdict, whatever the verdict is: an old good one must not stay."""
     return Certificate(
@@ -117,6 +123,8 @@ def certify(
         run=safe(run),
         issued_at=issued_at,
         time_zone=site.time_zone,
+        facility_name=beamtime.facility_name,
+        metadata=metadata,
     )
 
 
@@ -125,12 +133,34 @@ def to_json(certificate: Certificate) -> str:
     return certificate.model_dump_json(indent=2) + "\n"
 
 
+def _about(metadata: Metadata | None, zone: str) -> Iterator[tuple[str, str]]:
+    """Yield what the facility says of the beamtime; its words have passed ``parse_metadata``."""
+    if metadata is None:
+        return
+    if metadata.title:
+        yield "Title", metadata.title
+    if metadata.proposal:
+        yield "Proposal", metadata.proposal
+    if metadata.pi:
+        yield "PI", metadata.pi
+    if metadata.begin and metadata.end:
+        days = [f"{moment.astimezone(ZoneInfo(zone)):%d %B %Y}" for moment in (metadata.begin, metadata.end)]
+        yield "Shifts", " to ".join(days)
+    if metadata.readme:
+        yield (
+            "Note",
+            "the facility names files that some systems cannot hold: README.non-conformant-files.txt",
+        )
+
+
 def to_text(certificate: Certificate) -> str:
     """Return ``certificate.txt``: the answer in its first line; only what is to be copied exceeds 80 columns."""
     verdict, zone = certificate.verdict, certificate.time_zone
     heading = _HEADINGS[certificate.outcome].format(level=verdict.level)
+    facility = certificate.facility_name or certificate.facility.title()
     rows = [
-        ("Beamtime", f"{certificate.beamtime}, {certificate.instrument} at {certificate.facility.title()}"),
+        ("Beamtime", f"{certificate.beamtime}, {certificate.instrument} at {facility}"),
+        *_about(certificate.metadata, zone),
         ("From", _whole(certificate.source)),
         ("To", _whole(certificate.destination)),
         ("Files", count(verdict.source.files, "file")),

@@ -21,6 +21,7 @@ class Errand:
     host: str
     source: str
     destination: str
+    connection: str | None = None
 
 
 # A name may hold quotes and what looks like the end of a complaint, a reason holds no quote: the last quote of a

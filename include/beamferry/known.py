@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, Field, ValidationError
 
 from beamferry.beamtime import Frozen
 from beamferry.forecast import Sample
+from beamferry.metadata import Metadata
 from beamferry.plan import TransferPlan
 from beamferry.verification import Outcome, Verdict, is_complete
 
@@ -109,6 +110,7 @@ class Known:
         problem: what stopped the last run, until a verified certificate.
         certificate: the last one that was written.
         log_in: a log-in that a person is asked for.
+        metadata: what the facility itself says of the beamtime.
         unreadable: keys whose values could not be read.
     """
 
@@ -119,6 +121,7 @@ class Known:
     problem: Problem | None = None
     certificate: Issued | None = None
     log_in: LogIn | None = None
+    metadata: Metadata | None = None
     unreadable: tuple[str, ...] = ()
 
     @classmethod
@@ -144,6 +147,7 @@ class Known:
             problem=part("problem", Problem),
             certificate=part("certificate", Issued),
             log_in=part("log_in", LogIn),
+            metadata=part("metadata", Metadata),
             unreadable=tuple(unreadable),
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, time
 from hashlib import sha256
 from itertools import accumulate
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 from zoneinfo import ZoneInfo
 
 from pydantic import AwareDatetime
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from datetime import date
 
     from beamferry.beamtime import Beamtime, Site
-    from beamferry.rsync_output import Totals
 
 # RDS is shared: filling it to the last byte or inode stops everybody's work.
 SPARE_BYTES = 1024**3
@@ -28,6 +27,26 @@ ASSUMED_RATE = 11_700_000
 _MIB = 1024**2
 # Characters of excludes that a plan shows: it has to fit into the asset state and an XCom, 4 kB.
 _EXCLUDE_SHOWN = 1000
+
+
+class Counted(Protocol):
+    """What a dry run counted, whatever tool made it; bytes and counts, ``transferred`` being what is to be fetched."""
+
+    @property
+    def regular_files(self) -> int:
+        """Files of the source."""
+
+    @property
+    def bytes(self) -> int:
+        """Their size."""
+
+    @property
+    def transferred_files(self) -> int:
+        """Files to fetch."""
+
+    @property
+    def transferred_bytes(self) -> int:
+        """Their size."""
 
 
 class TransferPlan(Frozen):
@@ -80,7 +99,7 @@ def midnight(day: date, site: Site) -> datetime:
 
 
 def make_plan(
-    totals: Totals,
+    totals: Counted,
     *,
     beamtime: Beamtime,
     site: Site,
@@ -168,7 +187,7 @@ def _shown(exclude: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(path for path, total in zip(exclude, used, strict=True) if total <= _EXCLUDE_SHOWN)
 
 
-def _refuse_smaller(totals: Totals, previous: TransferPlan, beamtime: Beamtime) -> None:
+def _refuse_smaller(totals: Counted, previous: TransferPlan, beamtime: Beamtime) -> None:
     if totals.regular_files >= previous.files and totals.bytes >= previous.bytes:
         return
     raise PermanentError(
@@ -180,7 +199,9 @@ def _refuse_smaller(totals: Totals, previous: TransferPlan, beamtime: Beamtime) 
     )
 
 
-def _refuse_without_room(totals: Totals, site: Site, bytes_free: int | None, inodes_free: int | None) -> None:
+def _refuse_without_room(
+    totals: Counted, site: Site, bytes_free: int | None, inodes_free: int | None
+) -> None:
     if bytes_free is not None and totals.transferred_bytes + SPARE_BYTES > bytes_free:
         raise PermanentError(
             "rds-bytes",

@@ -62,6 +62,11 @@ POSIX = Traits(modes=True)
 CIFS = Traits(modes=False)
 
 
+def ssh_words(beamtime: Beamtime) -> tuple[str, ...]:  # noqa: ARG001
+    """Return the words of ssh, up to the account, that reach this beamtime's facility."""
+    return SSH
+
+
 def ssh_command(account: str, host: str, *remote: str) -> tuple[str, ...]:
     """Return the command that runs ``remote``, words without blanks or quotes, at a facility."""
     return (*SSH, "-l", account, "--", host, *remote)

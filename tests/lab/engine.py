@@ -40,51 +40,23 @@ class Outcome:
     log: str
 
 
-@dataclass
-class Engine:
-    """One beamtime between a source folder at the far host and a destination folder here."""
+class Scripts:
+    """A work folder for the engine's scripts, and tools of their own before those of this machine."""
 
-    far: Host
     folder: Path
-    settings: dict[str, Any] = field(default_factory=dict)
-    awk: str | None = None
+    awk: str | None
 
-    def __post_init__(self) -> None:
-        self.source = self.folder / "source"
-        self.destination = self.folder / "rds" / "visit"
-        self.work = self.folder / "work"
-        self.job = self.folder / "job"
-        self.shims = self.folder / "shims"
-        for place in (self.source, self.destination.parent, self.job, self.shims):
+    def prepare(self) -> None:
+        self.work, self.job, self.shims = (self.folder / name for name in ("work", "job", "shims"))
+        for place in (self.job, self.shims):
             place.mkdir(parents=True)
         if self.awk:
             (self.shims / "awk").symlink_to(self.awk)
-        self.site = Site(destination_root=str(self.destination.parent))
-        self.beamtime = DiamondBeamtime(
-            id="mg25682-2",
-            facility="diamond",
-            instrument="i12",
-            account=getpass.getuser(),
-            ended=date(2021, 5, 3),
-            source=str(self.source),
-            destination=str(self.destination),
-            **self.settings,
-        )
-        self._shim_ssh()
 
-    def _shim_ssh(self) -> None:
-        """Lead the facility's name to the lab's sshd, as ~/.ssh/config would."""
-        key = self.folder / "key"
-        make_key(key, "engine")
-        authorized = self.far.authorized_keys
-        authorized.write_text(authorized.read_text() + public_key(key) + "\n")
-        known = self.folder / "known_hosts"
-        known.write_text(f"[{self.far.address}]:{self.far.port} {self.far.pinned}\n")
+    def shim_ssh(self, text: str) -> None:
+        """Let ssh read this configuration, as if it were ~/.ssh/config."""
         config = self.folder / "ssh_config"
-        config.write_text(
-            f"Host {self.beamtime.host}\n HostName {self.far.address}\n"
-            f" Port {self.far.port}\n IdentityFile {key}\n IdentitiesOnly yes\n UserKnownHostsFile {known}\n"
-        )
+        config.write_text(text)
         shim = self.shims / "ssh"
         shim.write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {config} "$@"\n')
         shim.chmod(0o755)
@@ -110,6 +82,48 @@ class Engine:
 
     def run(self, script: str, arguments: tuple[str, ...], limit_kib: int | None = None) -> Outcome:
         return self.start(script, arguments, limit_kib).outcome()
+
+
+@dataclass
+class Engine(Scripts):
+    """One beamtime between a source folder at the far host and a destination folder here."""
+
+    far: Host
+    folder: Path
+    settings: dict[str, Any] = field(default_factory=dict)
+    awk: str | None = None
+
+    def __post_init__(self) -> None:
+        self.prepare()
+        self.source = self.folder / "source"
+        self.destination = self.folder / "rds" / "visit"
+        for place in (self.source, self.destination.parent):
+            place.mkdir(parents=True)
+        self.site = Site(destination_root=str(self.destination.parent))
+        self.beamtime = DiamondBeamtime(
+            id="mg25682-2",
+            facility="diamond",
+            instrument="i12",
+            account=getpass.getuser(),
+            ended=date(2021, 5, 3),
+            source=str(self.source),
+            destination=str(self.destination),
+            **self.settings,
+        )
+        self._shim_ssh()
+
+    def _shim_ssh(self) -> None:
+        """Lead the facility's name to the lab's sshd, as ~/.ssh/config would."""
+        key = self.folder / "key"
+        make_key(key, "engine")
+        authorized = self.far.authorized_keys
+        authorized.write_text(authorized.read_text() + public_key(key) + "\n")
+        known = self.folder / "known_hosts"
+        known.write_text(f"[{self.far.address}]:{self.far.port} {self.far.pinned}\n")
+        self.shim_ssh(
+            f"Host {self.beamtime.host}\n HostName {self.far.address}\n"
+            f" Port {self.far.port}\n IdentityFile {key}\n IdentitiesOnly yes\n UserKnownHostsFile {known}\n"
+        )
 
     def dry_run(self, *, flat: bool = True) -> Outcome:
         return self.run(
@@ -192,7 +206,7 @@ class Engine:
 class Job:
     """A job script that runs."""
 
-    engine: Engine
+    engine: Scripts
     process: subprocess.Popen[bytes]
 
     def outcome(self) -> Outcome:

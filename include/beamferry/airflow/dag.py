@@ -6,18 +6,20 @@ from functools import cache
 from typing import TYPE_CHECKING, TypedDict
 
 import pendulum
-from airflow.sdk import DAG, chain
+from airflow.sdk import DAG, XComArg, chain
 
 from beamferry.airflow import notices, operators, policy
 from beamferry.airflow.params import form
 from beamferry.airflow.state import asset
 from beamferry.airflow.verify_access import VerifyAccess
+from beamferry.beamtime import Transport
 from beamferry.registry import Registry, load, registry_path
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow.sdk import Asset
+    from airflow.sdk.definitions._internal.node import DAGNode
 
     from beamferry.beamtime import Beamtime, Site
 
@@ -75,12 +77,13 @@ def beamtime_dag(beamtime: Beamtime, site: Site) -> DAG:
         # The asset as inlet opens its state to the task; only the certificate is an event for other DAGs. Among the
         # default_args it would break the web interface, which cannot show those of assets.
         known: _Known = {"beamtime": beamtime, "site": site, "inlets": [home]}
+        totals = operators.ParseTotals(task_id="parse_totals", **known)
         chain(
             VerifyAccess(task_id="verify_access", **known),
             operators.DryRun(task_id="dry_run", **known),
-            operators.ParseTotals(task_id="parse_totals", **known),
+            totals,
             operators.Approve(task_id="approve", **known),
-            operators.Transfer(task_id="transfer", **known),
+            _transfer(beamtime, totals, known),
             operators.VerifySizes(task_id="verify_sizes", **known),
             operators.Certify(
                 task_id="certify",
@@ -90,6 +93,19 @@ def beamtime_dag(beamtime: Beamtime, site: Site) -> DAG:
             ),
         )
     return dag
+
+
+def _transfer(beamtime: Beamtime, totals: operators.ParseTotals, known: _Known) -> DAGNode:
+    """Return the transfer: one job, or over FTP and SFTP one for each folder, one after the other."""
+    if beamtime.protocol is Transport.RSYNC:
+        return operators.Transfer(task_id="transfer", **known)
+    return operators.Transfer.partial(
+        task_id="transfer",
+        map_index_template="{{ task.shown }}",
+        # They share the connections, and a lock on RDS-SSH.
+        max_active_tis_per_dagrun=1,
+        **known,
+    ).expand(folder=XComArg(totals, key=operators.FOLDERS))
 
 
 def _doc(beamtime: Beamtime, site: Site) -> str:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,12 @@ import paramiko
 from airflow.providers.ssh.hooks.ssh import SSHHook
 
 from beamferry import access
+from beamferry.airflow import secret
 from beamferry.airflow.alerting import Post
+from beamferry.engine import engine
 from beamferry.errors import BeamferryError
 from beamferry.registry import load
-from beamferry.remote import Session, script_command
+from beamferry.remote import Job, Session, script_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -83,6 +86,8 @@ def examine(registry_file: Path, beamtime_id: str | None, airflow: Mapping[str, 
             session = Session(client)
             session.install()
             for beamtime in chosen:
+                if beamtime.secret_connection is not None:
+                    _borrow_connection(beamtime.secret_connection, airflow)
                 yield from _beamtime(session, beamtime, registry.site)
     except BeamferryError as error:
         yield Check(ok=False, sentence=str(error))
@@ -108,9 +113,17 @@ def _mails(site: Site, airflow: Mapping[str, str]) -> Check:
 
 def _beamtime(session: Session, beamtime: Beamtime, site: Site) -> Iterator[Check]:
     """Yield what the task verify_access would find."""
-    command = script_command("probe.sh", access.probe_arguments(beamtime, site))
-    facts = access.parse_facts(session.checked(command, timeout=PROBE_TIMEOUT))
-    for finding in access.judge(facts, beamtime, site):
+    tool, today = engine(beamtime, site), datetime.now(UTC).date()
+    refusal = tool.refusal(today)
+    if refusal is not None:
+        yield Check(ok=False, sentence=f"{beamtime.id}: {refusal}")
+        return
+    secret.hand_over(session, beamtime)
+    try:
+        facts = access.parse_facts(session.checked(script_command(*tool.probe()), timeout=PROBE_TIMEOUT))
+    finally:
+        session.remove(Job(beamtime.key, "").secret)
+    for finding in tool.judge(facts, today):
         text = finding.sentence if finding.error is None else str(finding.error)
         yield Check(ok=finding.ok, sentence=f"{beamtime.id}: {text}")
 

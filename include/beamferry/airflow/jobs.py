@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.ssh.operators.ssh_remote_job import SSHRemoteJobOperator
 
-from beamferry.access import errand
 from beamferry.airflow.policy import POLL_SECONDS
 from beamferry.airflow.state import asset_name
 from beamferry.airflow.task import BeamtimeTask
 from beamferry.airflow.triggers import KILLED, RemoteJobTrigger
-from beamferry.complaints import interpret_exit
 from beamferry.errors import BeamferryError, PermanentError, TransientError
 from beamferry.remote import Job, parse_status
 
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from pydantic import JsonValue
 
+    from beamferry.engine import Call
     from beamferry.remote import Session
 
 # Reconnects of the triggerer before a task gives up and is tried again by its policy: about ten minutes.
@@ -52,13 +51,12 @@ class RemoteJobOperator(BeamtimeTask, SSHRemoteJobOperator):
     # Nothing is rendered: a path from the registry may hold what looks like a template.
     template_fields: Sequence[str] = ()
     part: ClassVar[str]
-    script: ClassVar[str]
 
     def __init__(self, **kwargs: Any) -> None:
         """Fix what the provider leaves open."""
         super().__init__(
             ssh_conn_id=kwargs["site"].rds_connection,
-            command=self.script,
+            command=self.part,
             remote_os="posix",
             poll_interval=POLL_SECONDS,
             max_reconnect_attempts=RECONNECTS,
@@ -70,8 +68,8 @@ class RemoteJobOperator(BeamtimeTask, SSHRemoteJobOperator):
         """The job on RDS-SSH."""
         return Job(self.beamtime.key, self.part)
 
-    def arguments(self, context: Context) -> tuple[str, ...]:
-        """Return the script's arguments; the same for every try of a run, or a retry could not attach."""
+    def call(self, context: Context) -> Call:
+        """Return the script and its arguments; the same for every try of a run, or a retry could not attach."""
         raise NotImplementedError
 
     def finish(self, context: Context, session: Session, ended: Ended) -> JsonValue:
@@ -84,7 +82,7 @@ class RemoteJobOperator(BeamtimeTask, SSHRemoteJobOperator):
         Raises:
             BeamferryError: with the sentence and the remedy.
         """
-        error = interpret_exit(ended.exit_code, ended.errors, errand(self.beamtime, self.site))
+        error = self.engine.interpret(ended.exit_code, ended.errors)
         if error is not None:
             raise error
 
@@ -92,7 +90,8 @@ class RemoteJobOperator(BeamtimeTask, SSHRemoteJobOperator):
         """Start the job, or attach to it, and wait for it in the triggerer."""
         self.chosen(context)
         with self.telling(context), self.rds() as session:
-            command = self.job.start(context["run_id"], self.script, self.arguments(context))
+            self.hand_over_secret(session)
+            command = self.job.start(context["run_id"], *self.call(context))
             how = session.checked(command, timeout=VERB_TIMEOUT).strip()
         self.log.info("Job '%s' on RDS-SSH: %s", self.part, how)
         return self.wait(context)
@@ -128,6 +127,8 @@ class RemoteJobOperator(BeamtimeTask, SSHRemoteJobOperator):
                     f"RDS-SSH could not be asked for the job any more ({event.get('message')}); the job goes on",
                     "nothing to do: the next try attaches to it",
                 )
+            # Scripts remove it when they end; those that were killed could not.
+            session.remove(self.job.secret)
             ended = self.read_end(session, KILLED if status.exit_code is None else status.exit_code)
             try:
                 value = self.finish(context, session, ended)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pendulum
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 
-from beamferry import access, census, rsync
+from beamferry import access, census
 from beamferry.airflow.jobs import RemoteJobOperator
 from beamferry.airflow.task import BeamtimeTask
 from beamferry.certificate import (
@@ -21,11 +21,12 @@ from beamferry.certificate import (
     to_json,
     to_text,
 )
+from beamferry.engine import Choice
 from beamferry.errors import PermanentError
 from beamferry.known import Issued
+from beamferry.lftp import TOP
 from beamferry.plan import TransferPlan, make_plan, sentence, table
 from beamferry.remote import Job
-from beamferry.rsync_output import parse_stats
 from beamferry.verification import Ends, Listed, Outcome, Verdict, compare
 
 if TYPE_CHECKING:
@@ -36,9 +37,11 @@ if TYPE_CHECKING:
 
     from beamferry.airflow.jobs import Ended
     from beamferry.airflow.params import Options
-    from beamferry.beamtime import Beamtime
+    from beamferry.engine import Call
     from beamferry.remote import Session
 
+# Name of the XCom that lists the folders to fetch, one instance of the transfer each.
+FOLDERS = "folders"
 # Less than this does not tell what the link can do.
 RATE_BYTES = 50_000_000
 
@@ -58,24 +61,19 @@ def _plan(context: Context) -> TransferPlan | None:
 
 
 class DryRun(RemoteJobOperator):
-    """Let rsync say what is to do; its list stays on RDS-SSH, its totals come back."""
+    """Count what is to do; the list stays on RDS-SSH, the totals come back."""
 
     part: ClassVar[str] = "dry_run"
-    script: ClassVar[str] = "dry_run.sh"
 
-    def arguments(self, context: Context) -> tuple[str, ...]:
-        """Return rsync's command; it holds the whole list in memory where the last plan says that it fits."""
+    def call(self, context: Context) -> Call:
+        """Return the engine's call; the last plan says how large a list is to be expected."""
         known = self.state.known("plan").plan
-        return rsync.dry_run_arguments(
-            self.job.work,
-            self.beamtime,
-            self.site,
-            _facts(context).traits,
-            flat=rsync.is_flat(None if known is None else known.files),
+        return self.engine.dry_run(
+            _facts(context), choice(self.chosen(context)), None if known is None else known.files
         )
 
     def finish(self, context: Context, session: Session, ended: Ended) -> JsonValue:
-        """Return the text of ``--stats``."""
+        """Return the figures as the script left them."""
         self.raise_for(ended)
         return ended.stats
 
@@ -84,14 +82,17 @@ class ParseTotals(BeamtimeTask):
     """Turn the dry run's totals into the plan: how much, does it fit, will it be in time."""
 
     def execute(self, context: Context) -> JsonValue:
-        """Keep the plan with the beamtime and return it as JSON."""
+        """Keep the plan with the beamtime and return it as JSON, and the folders to fetch under a name of their own."""
+        # A transfer that is one for each folder has to know of none when this is left out.
+        context["ti"].xcom_push(FOLDERS, [])
         options = self.chosen(context)
         facts = _facts(context)
         with self.telling(context):
+            totals = self.engine.totals(_from_task(context, "dry_run"))
             # A plan of another version cannot be compared with; this run writes it anew.
             known = self.state.known("plan", "rate")
             plan = make_plan(
-                parse_stats(_from_task(context, "dry_run")),
+                totals,
                 beamtime=self.beamtime,
                 site=self.site,
                 now=pendulum.now("UTC"),
@@ -105,6 +106,8 @@ class ParseTotals(BeamtimeTask):
             )
         self.state.set("plan", plan.model_dump(mode="json"))
         self.log.info(sentence(plan))
+        if (folders := self.engine.folders(totals)) is not None:
+            context["ti"].xcom_push(FOLDERS, list(folders))
         return plan.model_dump_json()
 
 
@@ -135,23 +138,30 @@ class Approve(BeamtimeTask, ApprovalOperator):
 
 
 class Transfer(RemoteJobOperator):
-    """Fetch what the dry run listed, on several streams, and let one plain rsync go over everything."""
+    """Fetch what the dry run listed: all of it, or a folder.
+
+    Args:
+        folder: the folder that this instance fetches, None where the transfer is one job.
+        kwargs: what the other operators take.
+    """
 
     part: ClassVar[str] = "transfer"
-    script: ClassVar[str] = "transfer.sh"
 
-    def arguments(self, context: Context) -> tuple[str, ...]:
-        """Return the script's arguments for the run's choice of streams and limit."""
-        options, plan = self.chosen(context), _plan(context)
-        return rsync.transfer_arguments(
-            self.job.work,
-            self.beamtime,
-            self.site,
-            _facts(context).traits,
-            flat=rsync.is_flat(None if plan is None else plan.files),
-            streams=options.streams,
-            bandwidth_limit=options.bandwidth_limit,
-        )
+    def __init__(self, *, folder: str | None = None, **kwargs: Any) -> None:
+        """Keep the folder."""
+        super().__init__(**kwargs)
+        self.folder = folder
+
+    @property
+    def shown(self) -> str:
+        """Name of this instance for people."""
+        return "files beside the folders" if self.folder in {None, TOP} else str(self.folder)
+
+    def call(self, context: Context) -> Call:
+        """Return the engine's call for the run's choice of streams and limit."""
+        plan = _plan(context)
+        known_files = None if plan is None else plan.files
+        return self.engine.transfer(_facts(context), choice(self.chosen(context)), known_files, self.folder)
 
     def finish(self, context: Context, session: Session, ended: Ended) -> JsonValue:
         """Keep the measured rate and return what was moved."""
@@ -174,20 +184,11 @@ class VerifySizes(RemoteJobOperator):
     """Compare both ends afresh, file by file, and some or all of the content."""
 
     part: ClassVar[str] = "verify"
-    script: ClassVar[str] = "verify.sh"
 
-    def arguments(self, context: Context) -> tuple[str, ...]:
-        """Return the script's arguments; the seed is the run's, so that a retry attaches to the same job."""
-        options = self.chosen(context)
-        return census.verify_arguments(
-            self.job.work,
-            _with_samples(self.beamtime, options),
-            self.site,
-            ssh=rsync.SSH,
-            level=options.verification,
-            streams=options.streams,
-            seed=int.from_bytes(sha256(context["run_id"].encode()).digest()[:4]),
-        )
+    def call(self, context: Context) -> Call:
+        """Return the engine's call; the seed is the run's, so that a retry attaches to the same job."""
+        seed = int.from_bytes(sha256(context["run_id"].encode()).digest()[:4])
+        return self.engine.verify(choice(self.chosen(context)), seed)
 
     def finish(self, context: Context, session: Session, ended: Ended) -> JsonValue:
         """Stream the differences from RDS-SSH, keep the verdict with the beamtime, and return it."""
@@ -210,7 +211,7 @@ class VerifySizes(RemoteJobOperator):
                 sampled_bytes=int(result["sampled_bytes"]),
                 partial_files=int(result["destination_partials"]),
                 transfer_began=None if plan is None else plan.made_at,
-                modify_window=0 if _facts(context).traits.modes else 2,
+                modify_window=int(result.get("modify_window", 0 if _facts(context).traits.modes else 2)),
                 keeps_links=_facts(context).traits.links,
                 listed=Listed(
                     only_source=int(result["only_source"]),
@@ -230,16 +231,15 @@ class Certify(RemoteJobOperator):
     """Write the certificate beside the data, with a manifest if asked for; red unless it says verified."""
 
     part: ClassVar[str] = "manifest"
-    script: ClassVar[str] = "manifest.sh"
 
     @property
     def folder(self) -> str:
         """Folder of the certificate on RDS."""
         return certificate_folder(self.beamtime.destination_path(self.site))
 
-    def arguments(self, context: Context) -> tuple[str, ...]:
-        """Return the arguments of the manifest's script."""
-        return census.manifest_arguments(
+    def call(self, context: Context) -> Call:
+        """Return the call of the manifest's script."""
+        return "manifest.sh", census.manifest_arguments(
             self.job.work,
             self.beamtime,
             self.site,
@@ -272,16 +272,17 @@ class Certify(RemoteJobOperator):
         """
         lists = Job(self.beamtime.key, VerifySizes.part).work
         verdict = Verdict.model_validate_json(session.read(f"{lists}/verify/verdict.json"))
-        moved = _from_task(context, "transfer")
+        moved = _moved(context)
         certificate = certify(
             self.beamtime,
             self.site,
             verdict,
-            moved=None if moved is None else Moved.model_validate(moved),
+            moved=moved,
             tools=_facts(context).tools,
             manifest=manifest,
             run=context["run_id"],
             issued_at=pendulum.now("UTC"),
+            metadata=self.state.known("metadata").metadata,
         )
         text = to_text(certificate)
         session.write(f"{self.folder}/{JSON_NAME}", to_json(certificate).encode(), mode=0o644)
@@ -311,8 +312,26 @@ class Certify(RemoteJobOperator):
         )
 
 
-def _with_samples(beamtime: Beamtime, options: Options) -> Beamtime:
-    return beamtime.model_copy(update={"samples": options.samples})
+def _moved(context: Context) -> Moved | None:
+    """Return what this run moved, all folders together; None if nothing was to be moved."""
+    folders = context["ti"].xcom_pull(task_ids="parse_totals", key=FOLDERS)
+    if folders:
+        parts = context["ti"].xcom_pull(task_ids="transfer", map_indexes=list(range(len(folders))))
+    else:
+        parts = [_from_task(context, "transfer")]
+    moved = [Moved.model_validate(part) for part in parts if part is not None]
+    if not moved:
+        return None
+    return Moved(
+        bytes=sum(part.bytes for part in moved),
+        files=sum(part.files for part in moved),
+        seconds=sum(part.seconds for part in moved),
+    )
+
+
+def choice(options: Options) -> Choice:
+    """Return what the form was answered, as the engines take it."""
+    return Choice(options.streams, options.bandwidth_limit, options.verification, options.samples)
 
 
 def _end(result: dict[str, Any], end: str) -> Ends:

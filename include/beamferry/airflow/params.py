@@ -79,7 +79,7 @@ def form(beamtime: Beamtime) -> dict[str, Param]:
             beamtime.streams,
             type="integer",
             minimum=1,
-            maximum=16,
+            maximum=beamtime.most_streams,
             title="Streams",
             description="Connections to the facility at the same time.",
         ),

@@ -24,6 +24,7 @@ Key = Literal[
     "problem",
     "certificate",
     "log_in",
+    "metadata",
     "alerts",
     "rehearsal",
     "alerts_ran",
@@ -31,7 +32,16 @@ Key = Literal[
 # Where the ledger of real alerts is, and that of rehearsals.
 Memory = Literal["alerts", "rehearsal"]
 # What says how a beamtime is; the rest is the alerts' own memory.
-KNOWN: tuple[Key, ...] = ("plan", "progress", "verification", "rate", "problem", "certificate", "log_in")
+KNOWN: tuple[Key, ...] = (
+    "plan",
+    "progress",
+    "verification",
+    "rate",
+    "problem",
+    "certificate",
+    "log_in",
+    "metadata",
+)
 
 
 def asset_name(beamtime: Beamtime) -> str:

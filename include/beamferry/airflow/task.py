@@ -14,9 +14,11 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
 from beamferry.access import explain_connection
+from beamferry.airflow import secret
 from beamferry.airflow.params import Options
 from beamferry.airflow.policy import skip_reason
 from beamferry.airflow.state import BeamtimeState, asset_name
+from beamferry.engine import Engine, engine
 from beamferry.errors import BeamferryError
 from beamferry.known import Problem
 from beamferry.remote import Session
@@ -53,6 +55,15 @@ class BeamtimeTask(BaseOperator):
     def rds_hook(self) -> SSHHook:
         """The connection to RDS-SSH; it refuses a host key that is not the pinned one."""
         return SSHHook(ssh_conn_id=self.site.rds_connection, conn_retry_attempts=1)
+
+    @property
+    def engine(self) -> Engine:
+        """What brings this beamtime home."""
+        return engine(self.beamtime, self.site)
+
+    def hand_over_secret(self, session: Session) -> None:
+        """Put the password of the facility's account on RDS-SSH, if this beamtime needs one."""
+        secret.hand_over(session, self.beamtime)
 
     def chosen(self, context: Context) -> Options:
         """Return what the run was asked to do; skip this task when that leaves it out.

@@ -34,6 +34,8 @@ HostName = Annotated[
         "write it without protocol and port, e.g. psftp.desy.de",
     ),
 ]
+# Beyond that the curve is flat: see the bench.
+MOST_STREAMS = 32
 # Whoever has one can read the beamtime's live data streams.
 TOKENS = "shared/asapo-token*.txt"
 
@@ -73,7 +75,7 @@ class DesyBeamtime(Beamtime):
         None, description="Another port than the protocol's own, 21 or 22."
     )
     # Files come one after the other on each connection, and most of the time is spent waiting: more than for rsync.
-    streams: Annotated[int, Field(ge=1, le=32)] = Field(
+    streams: Annotated[int, Field(ge=1, le=MOST_STREAMS)] = Field(
         8, description="Connections to the facility at the same time."
     )
 
@@ -86,6 +88,11 @@ class DesyBeamtime(Beamtime):
     def protocol(self) -> Transport:
         """What the entry chose."""
         return self.transport
+
+    @property
+    def most_streams(self) -> int:
+        """What ``streams`` may be at most."""
+        return MOST_STREAMS
 
     @property
     def host(self) -> str:
@@ -106,6 +113,11 @@ class DesyBeamtime(Beamtime):
     def derived_source(self) -> str:
         """FTP shows the beamtime that is registered, SFTP all of the account's by their numbers."""
         return "/" if self.transport is Transport.FTPS else f"/{self.id}"
+
+    @property
+    def secret_connection(self) -> str | None:
+        """What the entry names."""
+        return self.connection
 
     @property
     def chosen_folders(self) -> tuple[str, ...]:

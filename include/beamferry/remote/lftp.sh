@@ -5,6 +5,8 @@
 
 # The password's file lives as long as the job; a job that was killed leaves it to the sweep of the next start.
 far_transport='' far_host='' far_port=0 far_account='' far_root='' far_ca='' far_log_in='' far_secret='' far_words=ssh
+# Seconds after which a session is given up; '' where the job itself watches over it.
+far_seconds=''
 
 # Takes one of the facility's own arguments with its value; 1 when it is none of them.
 far_argument() { # NAME VALUE
@@ -134,18 +136,20 @@ SETTINGS
 
 # Runs lftp with the commands on stdin after the log-in.
 lftp_session() { # [BYTES-PER-SECOND]
-  { lftp_opening "${1:-}" && cat; } | lftp --norc
+  # shellcheck disable=SC2086  # two words, or none
+  { lftp_opening "${1:-}" && cat; } | ${far_seconds:+timeout $far_seconds} lftp --norc
 }
 
 # Runs OpenSSH's sftp with the commands on stdin, logged in as lftp is.
 sftp_session() { # SSH-OPTION...
   local ask=''
   local -a asking=(env)
+  [[ -z $far_seconds ]] || asking=(timeout "$far_seconds" env)
   if [[ $far_log_in == password ]]; then
     # ssh asks a program of ours, as it has no terminal; the program reads the password's file.
     ask=$BEAMFERRY_JOB/ask
     (umask 077 && printf '#!/bin/sh\nexec cat -- %s\n' "$(quoted "$far_secret")" >"$ask" && chmod 700 "$ask")
-    asking=(env DISPLAY=: SSH_ASKPASS="$ask" SSH_ASKPASS_REQUIRE=force)
+    asking+=(DISPLAY=: SSH_ASKPASS="$ask" SSH_ASKPASS_REQUIRE=force)
   fi
   ((far_port == 0)) || set -- "$@" -o "Port=$far_port"
   # -b would forbid the question: what stands first holds.

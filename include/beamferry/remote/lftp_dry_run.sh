@@ -18,7 +18,7 @@ here=$(dirname "$0")
 . "$here/listing.sh"
 # shellcheck source=include/beamferry/remote/census.sh
 . "$here/census.sh"
-begin dry_run 'lftp|sftp|find'
+begin dry_run 'lftp|ssh|find'
 require lftp ssh sftp awk sort find readlink pgrep
 
 work='' streams=1 destination='' window=0

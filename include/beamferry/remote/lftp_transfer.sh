@@ -18,14 +18,10 @@ here=$(dirname "$0")
 . "$here/progress.sh"
 # shellcheck source=include/beamferry/remote/lftp.sh
 . "$here/lftp.sh"
+# shellcheck source=include/beamferry/remote/connections.sh
+. "$here/connections.sh"
 begin transfer 'lftp|ssh'
 require lftp ssh awk find sort xargs stat touch pgrep readlink
-
-# One try brings at most this many files, so that the lists in memory stay small.
-readonly PASS_FILES=50000
-# Servers that log in slowly, or refuse connections that arrive together.
-readonly START_SPREAD=0.1
-readonly TRIES_WITHOUT_PROGRESS=3
 
 work='' folder='' streams=1 limit=0 destination=''
 while (($#)); do
@@ -58,7 +54,7 @@ partial=$destination/.beamferry-partial
 staging=$partial/.beamferry-lftp/$(printf '%s' "$folder" | sha256sum | cut -c1-16)
 mkdir -p -- "$destination" "$staging" 2>>"$errors" || finish 11
 
-placed_files=0 placed_bytes=0 before_files=0 before_bytes=0 passes=0 lost=0 resumed=0 refused=0 changed=0
+placed_files=0 placed_bytes=0 before_files=0 before_bytes=0 resumed=0 refused=0 changed=0
 [[ ! -s $work/placed ]] ||
   read -r before_bytes before_files < <(awk '{ b += $1; f += $2 } END { printf "%.0f %.0f\n", b, f }' "$work/placed")
 
@@ -116,80 +112,6 @@ list_pending() {
     function near(x, y) { return x - y <= window && y - x <= window }' "$live/todo" >"$live/pending"
 }
 
-# Deals the pass's files out to the connections, the largest first and each to the one that has least to do.
-deal() { # WORKERS
-  head -n "$PASS_FILES" "$live/pending" >"$live/pass"
-  rm -f "$live"/{commands,out}.*
-  awk '{ print $2, NR }' "$live/pass" | sort -k1,1nr -k2,2n | awk -v workers="$1" -v pass="$live/pass" \
-    -v name="$live/commands." -v staging="$staging" -v destination="$destination" '
-    BEGIN { while ((getline line < pass) > 0) record[++count] = line }
-    {
-      best = 0
-      for (w = 1; w < workers; w++) if (load[w] < load[best]) best = w
-      # A file costs some round trips besides its bytes.
-      load[best] += $1 + 65536
-      line = record[$2]
-      split(line, field, " ")
-      path = substr(line, length(field[1]) + length(field[2]) + length(field[3]) + 4)
-      arrives = word(staging "/" field[1])
-      printf "get -c %s -o %s && local mv %s %s && echo \"ok %d\" || echo \"no %d\"\n", word("./" path), arrives, arrives, \
-        word(destination "/" path), $2, $2 > (name best)
-    }
-    function word(text) {
-      gsub(/[\\"]/, "\\\\&", text)
-      return "\"" text "\""
-    }'
-}
-
-# --- connections ------------------------------------------------------------------------------------------
-
-connect() { # WORKER WORKERS
-  local per=''
-  ((limit == 0)) || per=$((limit / $2 > 0 ? limit / $2 : 1))
-  lftp --norc >"$live/out.$1" 2>&1 < <(
-    trap - EXIT TERM INT
-    lftp_opening "$per"
-    echo "echo in"
-    # From here on a file that may not be read is no reason to end.
-    echo "set cmd:fail-exit no"
-    echo "set net:max-retries 3"
-    cat "$live/commands.$1"
-  ) &
-  connections+=($!)
-}
-
-is_in() { grep -qx in "$live/out.$1"; }
-
-# Runs one pass: the first connection logs in before the others try, so that a wrong password is tried once.
-run_pass() { # WORKERS
-  local worker pid alive
-  connections=()
-  connect 0 "$1"
-  until is_in 0 || ! kill -0 "${connections[0]}" 2>/dev/null; do sleep 0.1; done
-  if is_in 0; then
-    for ((worker = 1; worker < $1; worker++)); do
-      [[ -e $live/commands.$worker ]] || break
-      sleep "$START_SPREAD"
-      connect "$worker" "$1"
-    done
-  fi
-  alive=1
-  while ((alive)); do
-    alive=0
-    for ((worker = 0; worker < ${#connections[@]}; worker++)); do
-      pid=${connections[worker]}
-      kill -0 "$pid" 2>/dev/null || continue
-      alive=1
-      # A connection that is lost for good would try and fail for each of its files.
-      if grep -qE 'Fatal error|Login failed|Not connected|No space left|Disk quota' "$live/out.$worker"; then
-        kill "$pid" 2>/dev/null || :
-      fi
-    done
-    ((alive == 0)) || sleep 0.2
-  done
-  wait "${connections[@]}" 2>/dev/null || :
-}
-
 # What became of each file: "ok", "refused" by the server, or neither; lftp's words stand before "no N".
 read_pass() {
   : >"$live/refused.words"
@@ -235,18 +157,9 @@ list_pending
 resumed=$(staged_bytes)
 : >"$live/pass"
 start_ticker
-workers=$streams idle=0
 while [[ -s $live/pending ]]; do
-  passes=$((passes + 1))
-  count=$(head -n "$PASS_FILES" "$live/pending" | wc -l)
-  ((workers <= count)) || workers=$count
   staged=$(staged_bytes)
-  deal "$workers"
-  run_pass "$workers"
-  if [[ -e $BEAMFERRY_JOB/stalled ]]; then
-    echo "Nothing moved for $stall seconds: the connections were stopped."
-    end_with 75
-  fi
+  run_pass get
   read_pass
   # Of what has arrived: is it what was listed? Times that the server did not tell are set from the listing.
   awk -v pass="$live/pass" '
@@ -276,36 +189,7 @@ while [[ -s $live/pending ]]; do
   awk -v fates="$live/fates" '
     BEGIN { while ((getline line < fates) > 0) { split(line, field, " "); done[field[2]] = 1 } }
     !(NR in done)' "$live/pending" >"$live/left"
-  got_in=$(cat "$live"/out.* | grep -cx in || :)
-  grep -hE 'Fatal error|Login failed|Not connected|No space left|Disk quota|File too large|^mv: |ssh: |[Pp]ermission denied \(' \
-    "$live"/out.* >"$live/fatal" || :
-  # What was counted is not counted again.
-  rm -f "$live"/out.*
-  mv -f "$live/left" "$live/pending"
-  [[ -s $live/pending ]] || break
-
-  lost=$((lost + 1))
-  if grep -qE 'No space left|Disk quota|File too large|^mv: ' "$live/fatal"; then
-    cat "$live/fatal" >>"$errors"
-    end_with 11
-  fi
-  # Too many connections are no wrong password: with fewer it goes on.
-  if ((got_in == 0)) && grep -v -e 421 -e '[Tt]oo many' "$live/fatal" |
-    grep -qE 'Login failed|Certificate|GetPass|[Pp]ermission denied \(|Host key'; then
-    cat "$live/fatal" >>"$errors"
-    end_with 67
-  fi
-  ((got_in == 0)) || workers=$got_in
-  if ((news > 0 || $(staged_bytes) > staged)); then
-    idle=0
-  else
-    idle=$((idle + 1))
-    if ((idle == TRIES_WITHOUT_PROGRESS)); then
-      cat "$live/fatal" >>"$errors"
-      end_with 68
-    fi
-    sleep $((idle * 2))
-  fi
+  end_pass "$news" $(($(staged_bytes) - staged))
 done
 
 echo "$placed_files files have come."

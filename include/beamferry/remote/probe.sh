@@ -25,72 +25,12 @@ done
   exit 78
 }
 
-say() { # KEY VALUE: what is not printable becomes a blank, so that a value is one line
-  printf '%s=%s\n' "$1" "$(printf '%s' "$2" | tr -s '\000-\037\177' ' ' | head -c 1000)"
-}
+here=$(dirname "$0")
+# shellcheck source=include/beamferry/remote/probe_here.sh
+. "$here/probe_here.sh"
 
-yes_or_no() { # COMMAND...
-  if "$@" >/dev/null 2>&1; then echo yes; else echo no; fi
-}
-
-first_line() { # COMMAND...
-  "$@" 2>&1 </dev/null | head -n 1
-}
-
-# --- this host ----------------------------------------------------------------------------------------------
-
-say node "$(uname -n)"
-say rsync "$(command -v rsync >/dev/null && first_line rsync --version)"
-say ssh "$(command -v ssh >/dev/null && first_line ssh -V)"
-say bash "$BASH_VERSION"
-missing=()
-for tool in awk find flock setsid sort uniq sed shuf sha256sum base64 xargs pgrep readlink stat dd; do
-  command -v "$tool" >/dev/null || missing+=("$tool")
-done
-say tools_missing "${missing[*]:-}"
-
-# --- the destination ----------------------------------------------------------------------------------------
-
-# A share that is not mounted leaves its empty mount point behind, on the file system of the folder above it.
-# An empty root on the root file system is taken for that; a root with anything in it is what the group uses.
-is_mounted() {
-  [[ $(stat -c %d -- "$root") != "$(stat -c %d /)" ]] || [[ -n $(find "$root" -mindepth 1 -maxdepth 1 -print -quit) ]]
-}
-
-say root_exists "$(yes_or_no test -d "$root")"
-if [[ -d $root ]]; then
-  say root_mounted "$(yes_or_no is_mounted)"
-  # The destination may be a mount of its own: look at what of it is there.
-  there=$destination
-  while [[ ! -d $there ]]; do there=$(dirname -- "$there"); done
-  case $there/ in "$root"/*) ;; *) there=$root ;; esac
-  say file_system "$(stat -f -c %T -- "$there")"
-  say bytes_free "$(df -P -B1 -- "$there" 2>/dev/null | awk 'NR == 2 { print $4 }')"
-  # "-" or 0 of 0 where inodes are not counted, as on btrfs and CIFS.
-  say inodes_free "$(df -P -i -- "$there" 2>/dev/null | awk 'NR == 2 && $2 > 0 { print $4 }')"
-  trial=$there/.beamferry-probe.$$
-  writable=no
-  if reason=$(mkdir -- "$trial" 2>&1); then
-    trap 'rm -rf -- "$trial"' EXIT
-    if reason=$( (umask 022 && echo x >"$trial/file" && mv -- "$trial/file" "$trial/renamed") 2>&1); then
-      writable=yes
-      chmod 640 -- "$trial/renamed" 2>/dev/null
-      say keeps_modes "$(yes_or_no test "$(stat -c %a -- "$trial/renamed")" = 640)"
-      touch -d @1000000001 -- "$trial/renamed" 2>/dev/null
-      say keeps_times "$(yes_or_no test "$(stat -c %Y -- "$trial/renamed")" = 1000000001)"
-      ln -s renamed "$trial/link" 2>/dev/null
-      say keeps_links "$(yes_or_no test -L "$trial/link")"
-      : 2>/dev/null >"$trial/a:b"
-      say keeps_colons "$(yes_or_no test -e "$trial/a:b")"
-      : >"$trial/case"
-      say keeps_case "$(yes_or_no test ! -e "$trial/CASE")"
-    fi
-    rm -rf -- "$trial"
-    trap - EXIT
-  fi
-  say writable "$writable"
-  [[ $writable == yes ]] || say writable_reason "$reason"
-fi
+probe_tools dd
+probe_destination
 
 # --- the facility -------------------------------------------------------------------------------------------
 

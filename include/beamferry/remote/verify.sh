@@ -13,6 +13,8 @@ here=$(dirname "$0")
 . "$here/progress.sh"
 # shellcheck source=include/beamferry/remote/census.sh
 . "$here/census.sh"
+# shellcheck source=include/beamferry/remote/sampling.sh
+. "$here/sampling.sh"
 begin census 'find|sha256sum'
 result_name=verify
 require ssh awk find sort uniq sed shuf sha256sum base64 xargs pgrep readlink
@@ -115,39 +117,6 @@ only_in "$out/destination.census" "$out/source.census" >"$out/only_destination"
 
 # --- content ----------------------------------------------------------------------------------------------
 
-# Files with content that are at both ends with the same size, as PATH//f//SIZE. Cutting off the time keeps the
-# order, as the first difference of two records lies before it.
-common_files() {
-  sed -zn 's,^\(\([^/]\|/[^/]\)*//f//[1-9][0-9]*\)//.*,\1,p' "$1"
-}
-
-# Endless bytes that depend on the seed only (Park and Miller's generator), for shuf; the same on every host.
-seeded_bytes() {
-  awk -v seed="$seed" 'BEGIN {
-    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-    for (i = 0; i < 4096; i++) two[i] = substr(letters, int(i / 64) + 1, 1) substr(letters, i % 64 + 1, 1)
-    x = seed % 2147483646 + 1
-    for (i = 0; i < 20; i++) x = x * 16807 % 2147483647
-    for (;;) {
-      x = x * 16807 % 2147483647
-      high = int(x / 128)
-      printf "%s%s", two[int(high / 4096) % 4096], two[high % 4096]
-    }
-  }' 2>/dev/null | base64 -d 2>/dev/null
-}
-
-# Takes files in a random order until there are enough; one that does not fit in what is left of the bytes is
-# passed over, but one is always taken.
-choose_sample() {
-  local record size taken=0 left=$sample_bytes
-  while ((taken < samples)) && IFS= read -r -d '' record; do
-    size=${record##*//}
-    ((taken == 0 || size <= left)) || continue
-    printf '%s\0' "$record"
-    taken=$((taken + 1)) left=$((left - size))
-  done
-}
-
 # Prints how many files of a shard were compared; one that an end could not read is left out.
 compare_digests() { # NUMBER
   awk -v far="$scratch/far.$1.sums" -v near="$scratch/near.$1.sums" -v sampled="$out/sampled" \
@@ -166,14 +135,7 @@ compare_digests() { # NUMBER
 
 sampled_files=0
 if [[ $level != sizes ]]; then
-  uniq -z -d <(sorted -m <(common_files "$out/source.census") <(common_files "$out/destination.census")) >"$scratch/common"
-  if [[ $level == sampled ]]; then
-    # More candidates than samples, as some may not fit in the bytes.
-    shuf -z -n $((samples * 4)) --random-source=<(seeded_bytes) "$scratch/common" >"$scratch/shuffled"
-    choose_sample <"$scratch/shuffled" | sorted -o "$scratch/chosen"
-  else
-    mv "$scratch/common" "$scratch/chosen"
-  fi
+  choose_files
   cut_files "$scratch/chosen"
   stop_ticker
   phase=compare

@@ -1,0 +1,137 @@
+#!/usr/bin/env bash
+# Looks whether lftp can fetch a beamtime: tools here, the destination, the certificate, the log-in and what it shows.
+#
+#   lftp_probe.sh --destination-root R --destination D --beamtime ID FACILITY'S ARGUMENTS (see lftp.sh)
+#
+# Prints KEY=VALUE lines as probe.sh does, "end=yes" last. Logs in once: a wrong password is not tried again.
+set -uo pipefail
+export LC_ALL=C
+here=$(dirname "$0")
+# shellcheck source=include/beamferry/remote/probe_here.sh
+. "$here/probe_here.sh"
+# shellcheck source=include/beamferry/remote/lftp.sh
+. "$here/lftp.sh"
+
+# What is larger is no metadata; the rest of a README is for an editor.
+readonly METADATA_BYTES=65536
+readonly README_BYTES=8192
+readonly LOG_IN_SECONDS=90
+
+root='' destination='' beamtime='' scratch=''
+
+# lftp.sh ends jobs by these; a probe has no job and tells what it knows all the same.
+refuse() { # SENTENCE
+  echo "$1" >&2
+  exit 78
+}
+finish() { # CODE
+  tell_log_in "$1"
+  echo end=yes
+  exit 0
+}
+# shellcheck disable=SC2329  # lftp.sh calls it at the end
+unexpected() { # CODE
+  [[ -z $scratch ]] || rm -rf -- "$scratch"
+}
+quoted() { # TEXT: as one word of a POSIX shell
+  printf "'%s'" "${1//\'/\'\\\'\'}"
+}
+
+while (($#)); do
+  case $1 in
+    --destination-root) root=${2:-} && shift 2 ;;
+    --destination) destination=${2:-} && shift 2 ;;
+    --beamtime) beamtime=${2:-} && shift 2 ;;
+    *) far_argument "$1" "${2:-}" || refuse "lftp_probe.sh: unknown argument $1" && shift 2 ;;
+  esac
+done
+[[ -n $root && -n $destination && -n $beamtime ]] ||
+  refuse "lftp_probe.sh: --destination-root, --destination and --beamtime are needed"
+
+scratch=$(umask 077 && mktemp -d)
+trap unexpected EXIT
+errors=$scratch/errors BEAMFERRY_JOB=$scratch
+: >"$errors"
+
+# The end of it: the reason is in the last lines.
+tell_log_in() { # CODE
+  say far_exit "$1"
+  say far_errors "$(tail -n 12 "$errors" | tail -c 900)"
+}
+
+# What the server shows before anybody logs in: whether its certificate is good, and until when.
+probe_certificate() {
+  local text=$scratch/certificate
+  local -a trusted=()
+  command -v openssl >/dev/null || return 0
+  [[ -z $far_ca ]] || trusted=(-CAfile "$far_ca")
+  timeout 30 openssl s_client -starttls ftp -connect "$far_host:$((far_port ? far_port : 21))" -servername "$far_host" \
+    -verify_hostname "$far_host" ${trusted[@]+"${trusted[@]}"} >"$text" 2>/dev/null </dev/null || :
+  grep -q 'BEGIN CERTIFICATE' "$text" || return 0
+  say cert_code "$(sed -n 's/^ *Verify return code: \([0-9]*\).*/\1/p' "$text" | tail -n 1)"
+  say cert_text "$(sed -n 's/^ *Verify return code: [0-9]* (\(.*\))$/\1/p' "$text" | tail -n 1)"
+  say cert_issuer "$(openssl x509 -in "$text" -noout -issuer -nameopt RFC2253 2>/dev/null | sed 's/^issuer= *//')"
+  say cert_names "$(openssl x509 -in "$text" -noout -text 2>/dev/null | sed -n '/Subject Alternative Name/{n;p;}' | sed 's/IP Address:/DNS:/g; s/DNS://g; s/^ *//')"
+  say cert_ends "$(date -d "$(openssl x509 -in "$text" -noout -enddate 2>/dev/null | cut -d= -f2)" +%s 2>/dev/null)"
+}
+
+# Over FTP by lftp, which also shows whether it and the server understand each other.
+look_by_lftp() {
+  {
+    echo 'set cmd:cls-default ""'
+    echo 'cls -1aB --perms "./"'
+    echo 'set cmd:fail-exit no'
+    echo "get $1 -o $(lftp_word "$scratch/metadata")"
+    echo "get $2 -o $(lftp_word "$scratch/readme")"
+  } | lftp_session >"$scratch/listing" 2>"$errors"
+}
+
+# Over SFTP by OpenSSH, whose words name what is wrong with a key or a host.
+look_by_sftp() {
+  local -a words
+  read -r -a words <<<"$far_words"
+  {
+    printf 'cd %s\n' "$(lftp_word "${far_root:-/}")"
+    echo 'ls -lan'
+    echo "-get $1 $(lftp_word "$scratch/metadata")"
+    echo "-get $2 $(lftp_word "$scratch/readme")"
+  } | sftp_session "${words[@]:1}" >"$scratch/long" 2>"$errors"
+  # PERMISSIONS LINKS USER GROUP SIZE MONTH DAY TIME NAME, the name as OpenSSH shows it.
+  sed -nE 's/^([-dlbcps][^ ]*) +[^ ]+ +[^ ]+ +[^ ]+ +[0-9]+ +[^ ]+ +[^ ]+ +[^ ]+ (.*)$/\1 \2/p' "$scratch/long" >"$scratch/listing"
+}
+
+say lftp "$(command -v lftp >/dev/null && first_line lftp --version | sed 's/ *|.*//')"
+probe_tools lftp sftp timeout openssl
+(trap - EXIT && probe_destination)
+say near_time "$(date +%s)"
+for tool in lftp sftp timeout; do command -v "$tool" >/dev/null || finish 77; done
+if [[ $far_transport == ftps ]]; then probe_certificate; fi
+far_seconds=$LOG_IN_SECONDS
+far_ready
+metadata="./beamtime-metadata-$beamtime.json" readme=./README.non-conformant-files.txt
+code=0
+if [[ $far_transport == ftps ]]; then
+  look_by_lftp "$(lftp_word "$metadata")" "$(lftp_word "$readme")" || code=$?
+else
+  look_by_sftp "$(lftp_word "$metadata")" "$(lftp_word "$readme")" || code=$?
+fi
+if [[ -s $scratch/listing ]]; then
+  # No name holds a slash, so it stands between them; what is not printable is left to the listing to refuse.
+  say source_listed yes
+  for kind in folders files; do
+    say "$kind" "$(awk -v kind="$kind" '
+      {
+        name = substr($0, index($0, " ") + 1)
+        sub(/^ +/, "", name)
+        if (name != "." && name != ".." && (substr($0, 1, 1) == "d") == (kind == "folders")) printf "%s/", name
+      }' "$scratch/listing")"
+  done
+  # Small files whose loss would cost nothing but a title: whether they came is a fact of its own.
+  for kind in metadata readme; do
+    limit=$METADATA_BYTES
+    [[ $kind == metadata ]] || limit=$README_BYTES
+    [[ ! -s $scratch/$kind ]] || printf '%s=%s\n' "$kind" "$(head -c "$limit" "$scratch/$kind" | base64 -w 0)"
+  done
+  code=0
+fi
+finish "$code"

@@ -1,0 +1,186 @@
+#!/usr/bin/env bash
+# Compares the destination with its source from a fresh listing of the one and a census of the other.
+#
+#   lftp_verify.sh --work W --streams N --level sizes|sampled|full --samples K --sample-bytes B --seed INT
+#                  --destination D [--exclude PATH]... [--folder NAME]... [--tokens yes] FACILITY'S ARGUMENTS (see lftp.sh)
+#
+# Leaves in W/verify what verify.sh does. FTP knows no checksum that all servers have: content is fetched once more and
+# compared as it comes, without touching the disk. Exit 0 when the comparison could be made, whatever it found; 23 when
+# something could not be read; the codes of listing.sh and lftp_transfer.sh otherwise.
+set -euo pipefail
+here=$(dirname "$0")
+# shellcheck source=include/beamferry/remote/progress.sh
+. "$here/progress.sh"
+# shellcheck source=include/beamferry/remote/lftp.sh
+. "$here/lftp.sh"
+# shellcheck source=include/beamferry/remote/listing.sh
+. "$here/listing.sh"
+# shellcheck source=include/beamferry/remote/connections.sh
+. "$here/connections.sh"
+# shellcheck source=include/beamferry/remote/census.sh
+. "$here/census.sh"
+# shellcheck source=include/beamferry/remote/sampling.sh
+. "$here/sampling.sh"
+begin census 'lftp|ssh|find'
+result_name=verify
+require lftp ssh sftp awk find sort uniq sed shuf base64 xargs cmp pgrep readlink
+
+work='' level='' samples=1 sample_bytes=0 seed='' destination='' streams=1 limit=0
+exclude=() folders=()
+while (($#)); do
+  case $1 in
+    --work) work=${2:-} && shift 2 ;;
+    --streams) streams=${2:-} && shift 2 ;;
+    --level) level=${2:-} && shift 2 ;;
+    --samples) samples=${2:-} && shift 2 ;;
+    --sample-bytes) sample_bytes=${2:-} && shift 2 ;;
+    --seed) seed=${2:-} && shift 2 ;;
+    --stall) stall=${2:-} && shift 2 ;;
+    --destination) destination=${2:-} && shift 2 ;;
+    --exclude) exclude+=("${2:-}") && shift 2 ;;
+    --folder) folders+=("${2:-}") && shift 2 ;;
+    --tokens) list_tokens=${2:-} && shift 2 ;;
+    *) far_argument "$1" "${2:-}" || refuse "lftp_verify.sh: unknown argument $1" && shift 2 ;;
+  esac
+done
+[[ -n $work && -n $destination ]] || refuse "lftp_verify.sh: --work and --destination are needed"
+[[ $level =~ ^(sizes|sampled|full)$ ]] || refuse "lftp_verify.sh: --level must be sizes, sampled or full"
+[[ $streams =~ ^[1-9][0-9]?$ && $samples =~ ^[1-9][0-9]*$ && $sample_bytes =~ ^[0-9]+$ && $stall =~ ^[0-9]+$ ]] ||
+  refuse "lftp_verify.sh: --streams, --samples, --sample-bytes and --stall must be numbers"
+[[ $level != sampled || $seed =~ ^[0-9]+$ ]] || refuse "lftp_verify.sh: --seed must be a number"
+far_ready
+
+work=$(readlink -m -- "$work")
+umask 077
+destination=$(readlink -m -- "$destination")
+out=$work/verify scratch=$work/verify/scratch live=$work/verify/live
+rm -rf "$out"
+mkdir -p "$scratch" "$live"
+
+bytes_chosen=0 files_chosen=0 compared_bytes=0 compared_files=0 code=0
+tick() {
+  local files bytes
+  if [[ $phase == census ]]; then
+    files=$(cat "$scratch/listing/records" 2>/dev/null | tr -cd '\0' | wc -c) || files=0
+    report 0 0 "$files" 0
+  else
+    read -r files bytes < <(cat "$live"/out.* 2>/dev/null | awk -v pass="$live/pass" '
+      BEGIN { while ((getline line < pass) > 0) { split(line, field, " "); size[++n] = field[2] } }
+      /^(same|differs) [0-9]+$/ { bytes += size[$2]; files++ }
+      END { printf "%.0f %.0f\n", files, bytes }')
+    report $((compared_bytes + bytes)) "$bytes_chosen" $((compared_files + files)) "$files_chosen"
+  fi
+}
+
+end_with() { # CODE
+  echo "The comparison ended with code $1."
+  stop_ticker
+  finish "$1"
+}
+
+# --- census -----------------------------------------------------------------------------------------------
+
+start_ticker
+list_source "$out/source.census"
+: >"$out/partials"
+: >"$scratch/destination.raw"
+if [[ -d $destination ]]; then
+  census_script "$destination" "$out/partials" >"$scratch/destination.sh"
+  near_code=0
+  sh -s <"$scratch/destination.sh" >"$scratch/destination.raw" 2>"$scratch/destination.errors" || near_code=$?
+  if ((near_code)); then
+    cat "$scratch/destination.errors" >>"$errors"
+    ((near_code == 1)) || end_with "$((near_code == 66 ? 23 : near_code))"
+    code=$(reading_code "$scratch/destination.errors")
+  fi
+fi
+# What the entry leaves out by choosing folders, or by a rule, is nothing extra when an earlier run has brought it.
+awk -v tokens="$list_tokens" -v chosen="$(printf '%s\n' ${folders[@]+"${folders[@]}"})" '
+  BEGIN {
+    count = split(chosen, name, "\n")
+    for (i = 1; i <= count; i++) if (name[i] != "") { wanted[name[i]] = 1; choosy = 1 }
+    RS = "\0"
+  }
+  {
+    path = substr($0, 1, index($0, "//") - 1)
+    first = path
+    sub(/\/.*/, "", first)
+    is_folder = first != path || $0 ~ /^[^\/]*\/\/d\/\//
+    if (choosy && is_folder && !(first in wanted)) next
+    if (tokens != "yes" && path ~ /^shared\/asapo-token[^\/]*\.txt$/) next
+    printf "%s%c", $0, 0
+  }' "$scratch/destination.raw" | sorted -o "$out/destination.census" 2>>"$errors" || end_with 11
+only_in() { sorted -m "$1" "$2" "$2" | uniq -z -u; }
+only_in "$out/source.census" "$out/destination.census" >"$out/only_source"
+only_in "$out/destination.census" "$out/source.census" >"$out/only_destination"
+: >"$out/sampled"
+: >"$out/mismatches"
+
+# --- content ----------------------------------------------------------------------------------------------
+
+# What lftp pipes into: a stream that ends early is a lost connection, and no difference.
+write_compare() {
+  cat >"$live/compare" <<SCRIPT
+LC_ALL=C; export LC_ALL
+line=\$(sed -n "\$1p" $(quoted "$live/pass"))
+said=\$(cmp -- - $(quoted "$destination")/"\${line#* * * }" 2>&1)
+case \$? in
+  0) echo "same \$1" ;;
+  1) case \$said in "cmp: EOF on "*) exit 1 ;; *) cat >/dev/null; echo "differs \$1" ;; esac ;;
+  *) exit 1 ;;
+esac
+SCRIPT
+}
+
+if [[ $level != sizes ]]; then
+  choose_files
+  awk 'BEGIN { RS = "\0" }
+    { at = index($0, "//"); printf "- %s - %s\n", substr($0, at + 5), substr($0, 1, at - 1) }' "$scratch/chosen" >"$live/pending"
+  read -r files_chosen bytes_chosen < <(awk '{ bytes += $2 } END { printf "%d %.0f\n", NR, bytes }' "$live/pending")
+  write_compare
+  stop_ticker
+  phase=compare
+  start_ticker
+  while [[ -s $live/pending ]]; do
+    run_pass compare
+    for fate in same differs; do
+      awk -v fate="$fate" -v pass="$live/pass" '
+        BEGIN { while ((getline line < pass) > 0) record[++count] = line }
+        $1 == fate { print record[$2] }' "$live/fates" >"$live/$fate"
+    done
+    awk '{ printf "%s%c", substr($0, length($1) + length($2) + length($3) + 4), 0 }' "$live/differs" >>"$out/mismatches"
+    cat "$live/same" "$live/differs" >"$live/news"
+    awk '{ printf "%s%c", substr($0, length($1) + length($2) + length($3) + 4), 0 }' "$live/news" >>"$out/sampled"
+    read -r files bytes < <(awk '{ bytes += $2 } END { printf "%d %.0f\n", NR, bytes }' "$live/news")
+    compared_files=$((compared_files + files)) compared_bytes=$((compared_bytes + bytes))
+    if [[ -s $live/refused.words ]]; then
+      cat "$live/refused.words" >>"$errors"
+      code=23
+    fi
+    end_pass "$(wc -l <"$live/fates")" 0
+  done
+  sorted -o "$out/sampled" "$out/sampled"
+  sorted -o "$out/mismatches" "$out/mismatches"
+fi
+
+# --- result -----------------------------------------------------------------------------------------------
+
+stop_ticker
+report "$compared_bytes" "$bytes_chosen" "$compared_files" "$files_chosen"
+facts=()
+# From here on it is a count.
+unset folders
+# shellcheck disable=SC2128
+for end in source destination; do
+  count_census "$out/$end.census"
+  facts+=("${end}_files" "$files" "${end}_bytes" "$bytes" "${end}_folders" "$folders" "${end}_links" "$links")
+  facts+=("${end}_others" "$others" "${end}_oldest" "$oldest")
+done
+partials=$(xargs -0 -r -I{} find "$destination/{}" -type f -printf . <"$out/partials" | wc -c)
+facts+=(destination_partials "$partials" sampled_files "$compared_files" sampled_bytes "$compared_bytes")
+facts+=(content_mismatches "$(count_records "$out/mismatches")")
+facts+=(only_source "$(count_records "$out/only_source")" only_destination "$(count_records "$out/only_destination")")
+facts+=(modify_window "$modify_window" round_folders "$round_folders" lost "$lost")
+rm -rf "$scratch" "$live"
+echo "The comparison at level $level is made."
+finish "$code" "${facts[@]}"
