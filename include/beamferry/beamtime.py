@@ -302,6 +302,11 @@ class Beamtime(Frozen):
         return self.auth == "interactive"
 
     @property
+    def asset_name(self) -> str:
+        """Name of the asset that stands for its data on RDS, e.g. ``rds/diamond/mg25682-2``."""
+        return f"rds/{self.facility}/{self.id}"
+
+    @property
     def facility_name(self) -> str:
         """The facility as sentences name it, e.g. ``Diamond``."""
         return self.facility.title()

@@ -1,4 +1,4 @@
-"""The demonstration: the lab, Airflow, and one beamtime brought home before your eyes."""
+"""The demonstration: the lab, Airflow, and a beamtime of each facility brought home before your eyes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from beamferry.certificate import certificate_folder
 from beamferry.errors import PermanentError
-from beamferry.lab.settings import INSTRUMENT, VISIT
+from beamferry.lab.settings import VISIT
 from beamferry.registry import load
 from beamferry.stack import Stack
 
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from datetime import date
     from types import FrameType
 
+    from beamferry.beamtime import Beamtime, Site
     from beamferry.lab import Lab
 
 DAG_ID = f"beamtime_diamond_{VISIT}"
 ASSET = f"rds/diamond/{VISIT}"
-# The visit of the demonstration ended a few days ago, so that the days to tape count down as they do for users.
+# The beamtimes of the demonstration ended a few days ago, so that the days to tape count down as they do for users.
 DAYS_SINCE_VISIT = timedelta(days=5)
 # A demonstration should neither wait a minute for a second try nor poll as seldom as a week-long transfer.
 QUICK = {"AIRFLOW__BEAMFERRY__POLL_SECONDS": "2", "AIRFLOW__BEAMFERRY__RETRY_DELAY_SECONDS": "5"}
@@ -44,21 +45,21 @@ _NEW_RUN_SECONDS = 20.0
 def demonstrate(
     lab: Lab, make_stack: Callable[[Lab], Stack], *, size: str | None, once: bool, today: date
 ) -> bool:
-    """Start both, run the beamtime once, show how it goes; returns whether the certificate says verified.
+    """Start both, run each beamtime once, show how it goes; returns whether all certificates say verified.
 
     Args:
         lab: the facility and the storage on this machine.
         make_stack: makes Airflow for the lab once that is up.
-        size: of the visit, as the lab takes it.
+        size: of each beamtime, as the lab takes it.
         once: stop everything at the end instead of leaving it up until Ctrl-C.
-        today: the day from which the visit's end is counted back.
+        today: the day from which the beamtimes' end is counted back.
     """
     console = Console()
     stack: Stack | None = None
     signal.signal(signal.SIGTERM, _ask_to_end)
     try:
-        console.print("[bold]1. The lab[/]: RDS-SSH, Diamond and a mail server on this machine")
-        lab.up(size, ended=today - DAYS_SINCE_VISIT)
+        console.print("[bold]1. The lab[/]: RDS-SSH, Diamond, DESY and a mail server on this machine")
+        lab.up(size, ended=today - DAYS_SINCE_VISIT, desy=True)
         console.print(
             "\n".join(f"   {line}" for line in lab.status()), highlight=False, markup=False, soft_wrap=True
         )
@@ -66,9 +67,13 @@ def demonstrate(
         stack = make_stack(lab)
         stack.start()
         stack.wait_healthy(_START_SECONDS)
-        console.print(f"[bold]3. The beamtime {VISIT}[/] on {INSTRUMENT}: {stack.url}/dags/{DAG_ID}")
-        state = _run(stack, console)
-        verified = _show_certificate(lab, console, state)
+        site, beamtimes = _entries(lab)
+        verified = True
+        for number, beamtime in enumerate(beamtimes, start=3):
+            where = f"{beamtime.id}[/] on {beamtime.instrument} at {beamtime.facility_name}"
+            console.print(f"[bold]{number}. The beamtime {where}: {stack.url}/dags/{beamtime.dag_id}")
+            state = _run(stack, console, beamtime)
+            verified = _show_certificate(lab, console, state, beamtime.destination_path(site)) and verified
         if not once:
             _stay(stack, lab, console)
         return verified
@@ -78,21 +83,33 @@ def demonstrate(
         lab.down()
 
 
-def _run(stack: Stack, console: Console) -> str:
+def _entries(lab: Lab) -> tuple[Site, tuple[Beamtime, ...]]:
+    """Return what the lab's registry says."""
+    registry = load(lab.registry)
+    if registry.site is None or not registry.beamtimes or registry.problems:
+        raise PermanentError("demo-registry", f"{lab.registry} is not valid", f"remove {lab.folder}")
+    return registry.site, registry.beamtimes
+
+
+def _run(stack: Stack, console: Console, beamtime: Beamtime) -> str:
     """Trigger the DAG, show its steps and its progress, and return the state in which it ended."""
-    _wait_for_dag(stack)
-    run = _run_to_follow(stack)
+    dag, name = beamtime.dag_id, beamtime.asset_name
+    _wait_for_dag(stack, dag)
+    run = _run_to_follow(stack, dag)
     shown: set[str] = set()
     columns = (TextColumn("   {task.description:<14}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         line = bar.add_task("waiting", total=None)
-        for state in _states(stack, run):
-            for task, task_state in _tasks(stack, run):
-                if task_state in {"success", "failed", "upstream_failed", "skipped"} and task not in shown:
-                    shown.add(task)
+        for state in _states(stack, dag, run):
+            for task, shown_as, task_state in _tasks(stack, dag, run):
+                if (
+                    task_state in {"success", "failed", "upstream_failed", "skipped"}
+                    and shown_as not in shown
+                ):
+                    shown.add(shown_as)
                     mark = {"success": "[green]✓[/]", "skipped": "-"}.get(task_state, "[red]✗[/]")
-                    bar.console.print(f"   {mark} {task}{_told(stack, task)}", highlight=False)
-            progress = _known(stack).get("progress")
+                    bar.console.print(f"   {mark} {shown_as}{_told(stack, name, task)}", highlight=False)
+            progress = _known(stack, name).get("progress")
             if progress is not None and progress["run_id"] == run:
                 bar.update(
                     line,
@@ -105,9 +122,9 @@ def _run(stack: Stack, console: Console) -> str:
     raise PermanentError("demo-slow", f"The run did not end within {_RUN_SECONDS:.0f} s", f"see {stack.url}")
 
 
-def _run_to_follow(stack: Stack) -> str:
+def _run_to_follow(stack: Stack, dag: str) -> str:
     """Return the run that Airflow begins by itself for a new beamtime, or else start one."""
-    path, new = f"/dags/{DAG_ID}/dagRuns", time.monotonic() + _NEW_RUN_SECONDS
+    path, new = f"/dags/{dag}/dagRuns", time.monotonic() + _NEW_RUN_SECONDS
     while True:
         runs = stack.api("GET", f"{path}?order_by=-run_after&limit=1")["dag_runs"]
         if runs and runs[0]["state"] in {"queued", "running"}:
@@ -117,31 +134,38 @@ def _run_to_follow(stack: Stack) -> str:
         time.sleep(0.5)
 
 
-def _states(stack: Stack, run: str) -> Iterator[str]:
+def _states(stack: Stack, dag: str, run: str) -> Iterator[str]:
     end = time.monotonic() + _RUN_SECONDS
     while time.monotonic() < end:
-        yield stack.api("GET", f"/dags/{DAG_ID}/dagRuns/{run}")["state"]
+        yield stack.api("GET", f"/dags/{dag}/dagRuns/{run}")["state"]
         time.sleep(1)
 
 
-def _tasks(stack: Stack, run: str) -> list[tuple[str, str]]:
-    found = stack.api("GET", f"/dags/{DAG_ID}/dagRuns/{run}/taskInstances")["task_instances"]
-    return sorted(
-        ((task["task_id"], task["state"]) for task in found), key=lambda pair: _STEPS.index(pair[0])
-    )
+def _tasks(stack: Stack, dag: str, run: str) -> list[tuple[str, str, str]]:
+    """Return task, name for people and state of each instance, in the chain's order."""
+    found = stack.api("GET", f"/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
+    named = [
+        (
+            task["task_id"],
+            " ".join(filter(None, (task["task_id"], task["rendered_map_index"]))),
+            task["state"],
+        )
+        for task in found
+    ]
+    return sorted(named, key=lambda task: (_STEPS.index(task[0]), task[1]))
 
 
-def _known(stack: Stack) -> dict[str, dict[str, Any]]:
+def _known(stack: Stack, name: str) -> dict[str, dict[str, Any]]:
     """Return what Airflow knows of the beamtime: the values of its asset's state."""
-    for asset in stack.api("GET", f"/assets?name_pattern={ASSET}")["assets"]:
+    for asset in stack.api("GET", f"/assets?name_pattern={name}")["assets"]:
         stored = stack.api("GET", f"/assets/{asset['id']}/state-store")["asset_state_store"]
         return {entry["key"]: entry["value"] for entry in stored}
     return {}
 
 
-def _told(stack: Stack, task: str) -> str:
+def _told(stack: Stack, name: str, task: str) -> str:
     """Return what a step found out, for those that leave a sentence."""
-    known = _known(stack)
+    known = _known(stack, name)
     if task == "parse_totals" and "plan" in known:
         plan = known["plan"]
         return f": {plan['todo_bytes']:,} bytes in {plan['todo_files']:,} files to move of {plan['bytes']:,}"
@@ -150,23 +174,20 @@ def _told(stack: Stack, task: str) -> str:
     return ""
 
 
-def _wait_for_dag(stack: Stack) -> None:
+def _wait_for_dag(stack: Stack, wanted: str) -> None:
     end = time.monotonic() + _START_SECONDS
     while time.monotonic() < end:
-        if any(dag["dag_id"] == DAG_ID for dag in stack.api("GET", "/dags?limit=100")["dags"]):
+        if any(dag["dag_id"] == wanted for dag in stack.api("GET", "/dags?limit=100")["dags"]):
             return
         time.sleep(0.5)
     broken = [error["stack_trace"] for error in stack.api("GET", "/importErrors")["import_errors"]]
     reason = broken[0].strip().splitlines()[-1] if broken else "no reason given"
-    raise PermanentError("demo-no-dag", f"Airflow does not show {DAG_ID} ({reason})", "run beamferry check")
+    raise PermanentError("demo-no-dag", f"Airflow does not show {wanted} ({reason})", "run beamferry check")
 
 
-def _show_certificate(lab: Lab, console: Console, state: str) -> bool:
+def _show_certificate(lab: Lab, console: Console, state: str, destination: str) -> bool:
     """Print the certificate and return whether it says verified."""
-    registry = load(lab.registry)
-    if registry.site is None or not registry.beamtimes:
-        raise PermanentError("demo-registry", f"{lab.registry} is not valid", f"remove {lab.folder}")
-    folder = lab.on_rds(certificate_folder(registry.beamtimes[0].destination_path(registry.site)))
+    folder = lab.on_rds(certificate_folder(destination))
     text = folder / "certificate.txt"
     if not text.exists():
         console.print(f"[red]The run ended as '{state}' and left no certificate.[/]")
@@ -179,7 +200,7 @@ def _show_certificate(lab: Lab, console: Console, state: str) -> bool:
 
 def _stay(stack: Stack, lab: Lab, console: Console) -> None:
     """Leave everything up until Ctrl-C."""
-    console.print(f"The data: {lab.destination}", highlight=False)
+    console.print(f"The data: {lab.destination.parents[3]}", highlight=False)
     _wait(stack, console)
 
 

@@ -112,14 +112,14 @@ def interpret_log_in(stderr: str, errand: Errand) -> BeamferryError:  # noqa: PL
 
 @dataclass(frozen=True)
 class Seen:
-    """What a look at a certificate showed: its last day, the names it is for, who vouches for it; None or '' unknown."""
+    """What a look at a certificate showed: its last day, the names it is for, who vouches for it."""
 
     ended: date | None = None
     names: str = ""
     issuer: str = ""
 
 
-def certificate_error(reason: str, errand: Errand, seen: Seen = Seen()) -> PermanentError:  # noqa: B008
+def certificate_error(reason: str, errand: Errand, seen: Seen = Seen()) -> PermanentError:
     """Return what is wrong with a facility's certificate, by the words of GnuTLS or OpenSSL."""
     at, host = errand.facility, errand.host
     if _EXPIRED.search(reason):

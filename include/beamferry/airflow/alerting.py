@@ -16,7 +16,7 @@ from airflow.providers.smtp.hooks.smtp import SmtpHook
 from airflow.sdk import BaseOperator, BaseSensorOperator
 
 from beamferry import mail
-from beamferry.airflow.state import BeamtimeState, asset_name
+from beamferry.airflow.state import BeamtimeState
 from beamferry.digest import Watched, deliver, quiet, recipients
 from beamferry.errors import PermanentError, TransientError
 from beamferry.plan import count
@@ -60,7 +60,7 @@ def watched(registry: Registry, memory: Memory, now: datetime) -> list[Watched]:
     for beamtime in registry.beamtimes:
         if beamtime.archived:
             continue
-        state = BeamtimeState(asset_name(beamtime))
+        state = BeamtimeState(beamtime.asset_name)
         before = state.ledger(memory)
         ledger = before.seen(now)
         if ledger is not before:
@@ -73,7 +73,7 @@ def keeper(memory: Memory) -> Callable[[Watched], None]:
     """Return what stores the ledger of a beamtime."""
 
     def keep(one: Watched) -> None:
-        BeamtimeState(asset_name(one.beamtime)).set(memory, one.ledger.stored())
+        BeamtimeState(one.beamtime.asset_name).set(memory, one.ledger.stored())
 
     return keep
 
@@ -278,7 +278,7 @@ class SendDigests(_Alerting):
                 failed = error
             # The next person's mail must see what this one's changed; what is known stays that of the morning.
             everything = [
-                replace(one, ledger=BeamtimeState(asset_name(one.beamtime)).ledger(memory))
+                replace(one, ledger=BeamtimeState(one.beamtime.asset_name).ledger(memory))
                 for one in everything
             ]
         if failed is not None:

@@ -105,7 +105,7 @@ def _transfer(beamtime: Beamtime, totals: operators.ParseTotals, known: _Known) 
         # They share the connections, and a lock on RDS-SSH.
         max_active_tis_per_dagrun=1,
         **known,
-    ).expand(folder=XComArg(totals, key=operators.FOLDERS))
+    ).expand(folder=XComArg(totals))
 
 
 def _doc(beamtime: Beamtime, site: Site) -> str:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.ssh.operators.ssh_remote_job import SSHRemoteJobOperator
 
 from beamferry.airflow.policy import POLL_SECONDS
-from beamferry.airflow.state import asset_name
 from beamferry.airflow.task import BeamtimeTask
 from beamferry.airflow.triggers import KILLED, RemoteJobTrigger
 from beamferry.errors import BeamferryError, PermanentError, TransientError
@@ -102,7 +101,7 @@ class RemoteJobOperator(BeamtimeTask, SSHRemoteJobOperator):
             trigger=RemoteJobTrigger(
                 beamtime=self.beamtime.key,
                 part=self.part,
-                asset=asset_name(self.beamtime),
+                asset=self.beamtime.asset_name,
                 run_id=context["run_id"],
                 ssh_conn_id=self.ssh_conn_id,
                 remote_host=None,

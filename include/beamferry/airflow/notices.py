@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from beamferry import mail
 from beamferry.airflow.alerting import Post, keeper, link
-from beamferry.airflow.state import BeamtimeState, asset_name
+from beamferry.airflow.state import BeamtimeState
 from beamferry.airflow.task import BeamtimeTask
 from beamferry.alerts import Kind
 from beamferry.digest import Watched, in_words, item, settle
@@ -29,7 +29,7 @@ def tell(beamtime: Beamtime, site: Site) -> int:
 
     A mail server that refuses is no reason for a task to fail: the next morning's digest tells what this could not.
     """
-    state, sent, now = BeamtimeState(asset_name(beamtime)), 0, datetime.now(UTC)
+    state, sent, now = BeamtimeState(beamtime.asset_name), 0, datetime.now(UTC)
     at = in_words(now, site)
     watched = Watched(beamtime, state.known(), state.ledger("alerts"), link(beamtime))
     for recipient in watched.recipients(site):

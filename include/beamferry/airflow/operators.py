@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from beamferry.engine import Call
     from beamferry.remote import Session
 
-# Name of the XCom that lists the folders to fetch, one instance of the transfer each.
-FOLDERS = "folders"
+# Name of the XCom with the plan; the tasks' values themselves are what Airflow can make instances of.
+PLAN = "plan"
 # Less than this does not tell what the link can do.
 RATE_BYTES = 50_000_000
 
@@ -56,7 +56,7 @@ def _facts(context: Context) -> access.Facts:
 
 
 def _plan(context: Context) -> TransferPlan | None:
-    stored = _from_task(context, "parse_totals")
+    stored = context["ti"].xcom_pull(task_ids="parse_totals", key=PLAN)
     return None if stored is None else TransferPlan.model_validate_json(stored)
 
 
@@ -82,9 +82,7 @@ class ParseTotals(BeamtimeTask):
     """Turn the dry run's totals into the plan: how much, does it fit, will it be in time."""
 
     def execute(self, context: Context) -> JsonValue:
-        """Keep the plan with the beamtime and return it as JSON, and the folders to fetch under a name of their own."""
-        # A transfer that is one for each folder has to know of none when this is left out.
-        context["ti"].xcom_push(FOLDERS, [])
+        """Keep the plan with the beamtime, and return the folders to fetch where the transfer is one for each."""
         options = self.chosen(context)
         facts = _facts(context)
         with self.telling(context):
@@ -106,9 +104,9 @@ class ParseTotals(BeamtimeTask):
             )
         self.state.set("plan", plan.model_dump(mode="json"))
         self.log.info(sentence(plan))
-        if (folders := self.engine.folders(totals)) is not None:
-            context["ti"].xcom_push(FOLDERS, list(folders))
-        return plan.model_dump_json()
+        context["ti"].xcom_push(PLAN, plan.model_dump_json())
+        folders = self.engine.folders(totals)
+        return None if folders is None else list(folders)
 
 
 class Approve(BeamtimeTask, ApprovalOperator):
@@ -314,7 +312,7 @@ class Certify(RemoteJobOperator):
 
 def _moved(context: Context) -> Moved | None:
     """Return what this run moved, all folders together; None if nothing was to be moved."""
-    folders = context["ti"].xcom_pull(task_ids="parse_totals", key=FOLDERS)
+    folders = _from_task(context, "parse_totals")
     if folders:
         parts = context["ti"].xcom_pull(task_ids="transfer", map_indexes=list(range(len(folders))))
     else:

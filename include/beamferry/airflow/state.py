@@ -44,14 +44,9 @@ KNOWN: tuple[Key, ...] = (
 )
 
 
-def asset_name(beamtime: Beamtime) -> str:
-    """Return the name of a beamtime's asset, e.g. ``rds/diamond/mg25682-2``."""
-    return f"rds/{beamtime.facility}/{beamtime.id}"
-
-
 def asset(beamtime: Beamtime) -> Asset:
     """Return the asset that stands for a beamtime's data on RDS."""
-    return Asset(name=asset_name(beamtime), uri=f"x-beamferry:{asset_name(beamtime)}", group="beamferry")
+    return Asset(name=beamtime.asset_name, uri=f"x-beamferry:{beamtime.asset_name}", group="beamferry")
 
 
 class BeamtimeState:

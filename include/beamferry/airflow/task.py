@@ -17,7 +17,7 @@ from beamferry.access import explain_connection
 from beamferry.airflow import secret
 from beamferry.airflow.params import Options
 from beamferry.airflow.policy import skip_reason
-from beamferry.airflow.state import BeamtimeState, asset_name
+from beamferry.airflow.state import BeamtimeState
 from beamferry.engine import Engine, engine
 from beamferry.errors import BeamferryError
 from beamferry.known import Problem
@@ -49,7 +49,7 @@ class BeamtimeTask(BaseOperator):
     @property
     def state(self) -> BeamtimeState:
         """What is known of this beamtime."""
-        return BeamtimeState(asset_name(self.beamtime))
+        return BeamtimeState(self.beamtime.asset_name)
 
     @cached_property
     def rds_hook(self) -> SSHHook:

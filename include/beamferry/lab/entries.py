@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from beamferry.lab import desy_way
-from beamferry.lab.settings import DESY_ADDRESS, DESY_ENDED, ENDED, INSTRUMENT, VISIT
+from beamferry.lab import desy_tree, desy_way
+from beamferry.lab.settings import DESY_ADDRESS, ENDED, INSTRUMENT, VISIT
 
 if TYPE_CHECKING:
     from beamferry.lab.lab import Lab
@@ -56,19 +56,22 @@ def registry_text(lab: Lab, ended: date = ENDED, *, desy: str | None = None, **f
         entry["source"] = lab.source
     beamtimes = [entry | further]
     if desy:
-        beamtimes.append(desy_entry(lab, desy))
+        beamtimes.append(desy_entry(lab, desy, ended))
     return yaml.safe_dump({"site": site, "beamtimes": beamtimes}, sort_keys=False, width=1000)
 
 
-def desy_entry(lab: Lab, transport: str) -> dict[str, Any]:
+def desy_entry(lab: Lab, transport: str, ended: date) -> dict[str, Any]:
     """Return the registry's entry of the beamtime at DESY by ``ftps``, registered today, or by ``sftp``."""
     found: dict[str, Any] = {
         "id": lab.desy.beamtime,
         "facility": "desy",
         "instrument": lab.desy.instrument,
         "account": lab.desy.account if transport == "ftps" else lab.desy.sftp.account,
-        "ended": DESY_ENDED,
+        # A day of its own: YAML would write the same one as a reference.
+        "ended": ended.replace(),
         "transport": transport,
+        # What nobody may read cannot come home.
+        "exclude": [desy_tree.UNREADABLE.decode()],
     }
     if transport == "ftps":
         found["registered"] = datetime.now(UTC).date()

@@ -161,7 +161,9 @@ class Lab:
             self.mail.start()
             if desy or self.settings.desy:
                 self._start_desy(size)
-            write_private(self.registry, self.registry_text(ended))
+            write_private(
+                self.registry, self.registry_text(ended, desy="ftps" if self.settings.desy else None)
+            )
 
     def down(self) -> None:
         """Stop everything; files stay."""

@@ -29,7 +29,6 @@ DESTINATION_ROOT = f"{RDS_MOUNT}/shared"
 DESY_NAME = "psftp.desy.de"
 DESY_ACCOUNT = "cdaniel"
 DESY_ADDRESS = "127.0.0.3"
-DESY_ENDED = date(2020, 12, 7)
 # DESY's kinds of server share an address, as the real ones share a name.
 DESY_SERVERS = ("ftps", "pure", "sftp", "password", "mfa")
 ADDRESSES = {
