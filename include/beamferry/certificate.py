@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AwareDatetime
 
-from beamferry.beamtime import Frozen, Level
+from beamferry.beamtime import Frozen, Level, Transport
 from beamferry.census import SAMPLE_BYTES
 from beamferry.metadata import Metadata
 from beamferry.plan import count, duration, human
@@ -68,6 +68,7 @@ class Certificate(Frozen):
         time_zone: the site's, for the text.
         facility_name: as sentences name it.
         metadata: what the facility itself says of the beamtime, None where it says nothing.
+        protocol: how the data came.
     """
 
     schema_version: Literal[1] = 1
@@ -87,6 +88,7 @@ class Certificate(Frozen):
     time_zone: str
     facility_name: str | None = None
     metadata: Metadata | None = None
+    protocol: Transport = Transport.RSYNC
 
 
 def certificate_folder(destination: str) -> str:
@@ -125,6 +127,7 @@ def certify(
         time_zone=site.time_zone,
         facility_name=beamtime.facility_name,
         metadata=metadata,
+        protocol=beamtime.protocol,
     )
 
 
@@ -259,23 +262,25 @@ def _differences(verdict: Verdict) -> Iterator[str]:
 
 def _checks(certificate: Certificate) -> Iterator[str]:
     """Give commands that come to the same answer without Beamferry."""
-    yield "  the content of all files; it prints what differs, so nothing is good:"
-    # -s brings a path with blanks to the facility in one piece, whatever rsync is there.
-    yield from _command(
-        (
-            ("rsync", "-s", "-rlnci"),
-            *((f"--exclude=/{path}",) for path in certificate.excluded),
-            ("--", f"{certificate.source}/"),
-            (f"{certificate.destination}/",),
+    # Over FTP and SFTP no one command compares content.
+    if certificate.protocol is Transport.RSYNC:
+        yield "  the content of all files; it prints what differs, so nothing is good:"
+        # -s brings a path with blanks to the facility in one piece, whatever rsync is there.
+        yield from _command(
+            (
+                ("rsync", "-s", "-rlnci"),
+                *((f"--exclude=/{path}",) for path in certificate.excluded),
+                ("--", f"{certificate.source}/"),
+                (f"{certificate.destination}/",),
+            )
         )
-    )
     if certificate.manifest:
         manifest = f"{certificate_folder(certificate.destination)}/{certificate.manifest}"
         yield "  the copy against its own manifest, years from now; again nothing is good:"
         yield f"    cd {shlex.quote(certificate.destination)} &&"
         yield from _command((("sha256sum", "-c", "--quiet"), (manifest,)))
     if certificate.verdict.level is not Level.FULL:
-        yield "  or start a run in mode 'verify only' with verification 'full'."
+        yield "  all content by Airflow: start a run in mode 'verify only' with verification 'full'."
 
 
 def _command(parts: Iterable[tuple[str, ...]]) -> Iterator[str]:

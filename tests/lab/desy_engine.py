@@ -87,12 +87,14 @@ class DesyEngine(Scripts):
         )
         return self.run("lftp_dry_run.sh", arguments)
 
-    def transfer(self, folder: str, *, streams: int = 3, limit_kib: int | None = None) -> Outcome:
-        self.hand_over()
-        arguments = lftp.transfer_arguments(
+    def transfer_arguments(self, folder: str, *, streams: int = 3) -> tuple[str, ...]:
+        return lftp.transfer_arguments(
             str(self.work), self.beamtime, self.site, str(self.secret), folder=folder, streams=streams
         )
-        return self.run("lftp_transfer.sh", arguments, limit_kib)
+
+    def transfer(self, folder: str, *, streams: int = 3, limit_kib: int | None = None) -> Outcome:
+        self.hand_over()
+        return self.run("lftp_transfer.sh", self.transfer_arguments(folder, streams=streams), limit_kib)
 
     def verify(self, level: Level = Level.SAMPLED, *, streams: int = 3) -> Outcome:
         self.hand_over()

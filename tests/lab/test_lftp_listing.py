@@ -6,51 +6,23 @@ import os
 import shutil
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from desy_engine import KINDS, DesyEngine
+from desy_engine import KINDS
 
 from beamferry import lftp
 from beamferry.lab import desy_tree
-from beamferry.lab.desy import Desy
 from beamferry.lab.desy_faults import DesyFaults
 from beamferry.lab.desy_tree import HARD_NAMES, TOKEN, UNREADABLE
-from beamferry.lab.keys import make_key, public_key
-from beamferry.lab.settings import Settings
 from beamferry.lab.visit import set_times, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
+    from desy_engine import DesyEngine
 
-@pytest.fixture(scope="module")
-def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("key") / "id"
-    make_key(place, "tests")
-    return place
-
-
-@pytest.fixture(scope="module")
-def desy(tmp_path_factory: pytest.TempPathFactory, key: Path) -> Iterator[Desy]:
-    settings = Settings.choose(None, None)
-    running = Desy(tmp_path_factory.mktemp("desy"), settings.ports, namespaces=settings.namespaces)
-    try:
-        running.up(public_key(key), (desy_tree.SIZES["small"], 1), anew=False)
-        yield running
-    finally:
-        running.down()
-
-
-@pytest.fixture
-def make(desy: Desy, key: Path, tmp_path: Path) -> Callable[..., DesyEngine]:
-    def made(kind: str = "pyftpdlib", **further: Any) -> DesyEngine:
-        if kind == "pure-ftpd" and desy.pure.refused:
-            pytest.skip(desy.pure.refused)
-        place = tmp_path / f"beamtime-{len(list(tmp_path.iterdir()))}"
-        return DesyEngine(desy, place, kind, key, **further)
-
-    return made
+    from beamferry.lab.desy import Desy
 
 
 def truth(desy: Desy, *left_out: bytes) -> list[bytes]:
@@ -79,8 +51,8 @@ class Folder:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_way_lists_the_same(desy: Desy, make: Callable[..., DesyEngine], kind: str) -> None:
-    engine = make(kind)
+def test_every_way_lists_the_same(desy: Desy, at_desy: Callable[..., DesyEngine], kind: str) -> None:
+    engine = at_desy(kind)
     done = engine.dry_run()
     assert (done.code, done.errors) == (0, "")
     assert engine.listed == truth(desy, UNREADABLE, TOKEN)
@@ -96,10 +68,10 @@ def test_every_way_lists_the_same(desy: Desy, make: Callable[..., DesyEngine], k
 @pytest.mark.parametrize(
     "awk", [pytest.param(shutil.which(name) or "", id=name) for name in ("mawk", "gawk")]
 )
-def test_what_is_there_already_is_not_to_do(desy: Desy, make: Callable[..., DesyEngine], awk: str) -> None:
+def test_what_is_there_already_is_not_to_do(desy: Desy, at_desy: Callable[..., DesyEngine], awk: str) -> None:
     if not awk:
         pytest.skip("this awk is not installed")
-    engine = make(awk=awk)
+    engine = at_desy(awk=awk)
     shutil.copytree(desy.tree, engine.destination)
     (engine.destination / "raw" / "p07_00001.nxs").write_bytes(b"short")
     os.utime(engine.destination / "processed" / "notes.txt", (1, 1))
@@ -112,23 +84,23 @@ def test_what_is_there_already_is_not_to_do(desy: Desy, make: Callable[..., Desy
     assert [folder.new_folders for folder in totals.folders] == [0, 0, 1, 0, 0]
 
 
-def test_folders_of_the_entry_and_the_files_beside_them(make: Callable[..., DesyEngine]) -> None:
-    engine = make(settings={"folders": ["raw"], "tokens": True})
+def test_folders_of_the_entry_and_the_files_beside_them(at_desy: Callable[..., DesyEngine]) -> None:
+    engine = at_desy(settings={"folders": ["raw"], "tokens": True})
     done = engine.dry_run()
     assert [folder.name for folder in lftp.parse_totals(done.stats).folders] == [".", "raw"]
 
 
-def test_tokens_come_when_they_are_asked_for(make: Callable[..., DesyEngine]) -> None:
-    engine = make(settings={"tokens": True})
+def test_tokens_come_when_they_are_asked_for(at_desy: Callable[..., DesyEngine]) -> None:
+    engine = at_desy(settings={"tokens": True})
     engine.dry_run()
     assert TOKEN in engine.todo
 
 
 @pytest.mark.parametrize("kind", KINDS[:3])
-def test_five_thousand_files_in_a_folder(desy: Desy, make: Callable[..., DesyEngine], kind: str) -> None:
+def test_five_thousand_files_in_a_folder(desy: Desy, at_desy: Callable[..., DesyEngine], kind: str) -> None:
     with Folder(desy, "many") as many:
         desy_tree.make_many(many)
-        engine = make(kind)
+        engine = at_desy(kind)
         done = engine.dry_run()
     assert (done.code, done.errors) == (0, "")
     assert sum(path.startswith(b"processed/many/") for path in engine.todo) == 5_000
@@ -150,12 +122,12 @@ SLOW = {("pyftpdlib", b"carriage\rreturn"), ("pure-ftpd", b"carriage\rreturn"), 
     ],
 )
 def test_a_name_is_listed_as_it_is_or_refused(
-    desy: Desy, make: Callable[..., DesyEngine], kind: str, name: bytes
+    desy: Desy, at_desy: Callable[..., DesyEngine], kind: str, name: bytes
 ) -> None:
     with Folder(desy, "hard") as folder:
         desy_tree.odd_names(folder, (name,))
         set_times(folder, [path for path, _ in walk(folder)], 1_600_000_000, 1000)
-        engine = make(kind, settings={"folders": ["processed"]})
+        engine = at_desy(kind, settings={"folders": ["processed"]})
         done = engine.dry_run()
         expected = [record for record in truth(desy) if record.startswith(b"processed/")]
     if done.code == 0:
@@ -170,45 +142,45 @@ def test_a_name_is_listed_as_it_is_or_refused(
         assert not (engine.work / "todo").exists()
 
 
-def test_a_cut_listing_is_refused(desy: Desy, make: Callable[..., DesyEngine]) -> None:
+def test_a_cut_listing_is_refused(desy: Desy, at_desy: Callable[..., DesyEngine]) -> None:
     faults = DesyFaults(desy)
     with Folder(desy, "many") as many:
         desy_tree.make_many(many, 1_200)
         with faults.listing_cut():
-            done = make().dry_run()
+            done = at_desy().dry_run()
         assert done.code == 66
         assert "beamferry: unseen: processed/many/frame_" in done.errors
         with faults.listing_cut(names_too=True):
-            hidden = make("sftp").dry_run()
+            hidden = at_desy("sftp").dry_run()
         assert hidden.code == 0
 
 
-def test_a_round_number_is_told(desy: Desy, make: Callable[..., DesyEngine]) -> None:
+def test_a_round_number_is_told(desy: Desy, at_desy: Callable[..., DesyEngine]) -> None:
     with Folder(desy, "many") as many:
         desy_tree.make_many(many, 1_000)
-        done = make().dry_run()
+        done = at_desy().dry_run()
     assert (done.code, done.result["round_folders"]) == (0, 1)
 
 
 @pytest.mark.parametrize("kind", KINDS[:3])
 def test_a_folder_that_may_not_be_read_is_named(
-    desy: Desy, make: Callable[..., DesyEngine], kind: str
+    desy: Desy, at_desy: Callable[..., DesyEngine], kind: str
 ) -> None:
     with Folder(desy, "closed") as closed:
         closed.mkdir(mode=0)
-        done = make(kind).dry_run()
+        done = at_desy(kind).dry_run()
         assert done.code == 23
         assert "beamferry: unlisted: processed/closed\n" in done.errors
         # What stays behind is not even looked into.
-        again = make(kind, settings={"exclude": [UNREADABLE.decode(), "processed/closed/"]})
+        again = at_desy(kind, settings={"exclude": [UNREADABLE.decode(), "processed/closed/"]})
         assert again.dry_run().code == 0
         closed.chmod(0o700)
 
 
 @pytest.mark.parametrize("kind", ["pyftpdlib", "pure-ftpd", "sftp-password"])
-def test_a_wrong_password_is_one_try(desy: Desy, make: Callable[..., DesyEngine], kind: str) -> None:
+def test_a_wrong_password_is_one_try(desy: Desy, at_desy: Callable[..., DesyEngine], kind: str) -> None:
     server = {"pyftpdlib": desy.ftps, "pure-ftpd": desy.pure, "sftp-password": desy.sftp_password}[kind]
-    engine = make(kind, password="not it")
+    engine = at_desy(kind, password="not it")
     before = server.attempts(accepted=False)
     done = engine.dry_run(streams=8)
     assert done.code == 67, done.errors
@@ -216,8 +188,8 @@ def test_a_wrong_password_is_one_try(desy: Desy, make: Callable[..., DesyEngine]
     assert not engine.secret.exists()
 
 
-def test_no_process_shows_the_password(desy: Desy, make: Callable[..., DesyEngine]) -> None:
-    engine = make()
+def test_no_process_shows_the_password(desy: Desy, at_desy: Callable[..., DesyEngine]) -> None:
+    engine = at_desy()
     seen: list[bytes] = []
     over = threading.Event()
 
@@ -240,11 +212,11 @@ def test_no_process_shows_the_password(desy: Desy, make: Callable[..., DesyEngin
 
 
 def test_a_netrc_without_the_host_is_no_anonymous_log_in(
-    desy: Desy, make: Callable[..., DesyEngine], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    desy: Desy, at_desy: Callable[..., DesyEngine], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     netrc = tmp_path / ".netrc"
-    engine = make(settings={"connection": None})
+    engine = at_desy(settings={"connection": None})
     before = desy.ftps.attempts()
     assert "no-password: there is no" in engine.dry_run().errors
     netrc.write_text(f"machine elsewhere login {desy.account} password x\n")

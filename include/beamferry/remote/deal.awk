@@ -2,7 +2,7 @@
 # largest first, and appends lftp's commands to the files `name`0, `name`1 ...
 #
 # Variables: pass = lines "ID SIZE TIME PATH", which NUMBER counts from 1; workers; kind = "get" to fetch a file under
-# its ID in `staging` and put it into `destination`, or "compare" to compare what comes with `destination`'s.
+# its ID in `staging`, or "compare" to hand what comes to the script `scratch`/compare.
 BEGIN {
   while ((getline line < pass) > 0) record[++count] = line
 }
@@ -15,11 +15,9 @@ BEGIN {
   line = record[$2]
   split(line, field, " ")
   path = substr(line, length(field[1]) + length(field[2]) + length(field[3]) + 4)
-  if (kind == "get") {
-    arrives = word(staging "/" field[1])
-    command = "get -c " word("./" path) " -o " arrives " && local mv " arrives " " word(destination "/" path) \
-      " && echo \"ok " $2 "\""
-  } else
+  if (kind == "get")
+    command = "get -c " word("./" path) " -o " word(staging "/" field[1]) " && echo \"ok " $2 "\""
+  else
     # The shell behind the pipe sees a number, never a name.
     command = "cat " word("./" path) " | sh " word(scratch "/compare") " " $2
   printf "%s || echo \"no %d\"\n", command, $2 > (name best)

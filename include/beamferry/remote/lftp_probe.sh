@@ -100,7 +100,7 @@ look_by_sftp() {
   sed -nE 's/^([-dlbcps][^ ]*) +[^ ]+ +[^ ]+ +[^ ]+ +[0-9]+ +[^ ]+ +[^ ]+ +[^ ]+ (.*)$/\1 \2/p' "$scratch/long" >"$scratch/listing"
 }
 
-say lftp "$(command -v lftp >/dev/null && first_line lftp --version | sed 's/ *|.*//')"
+say lftp "$(command -v lftp >/dev/null && first_line lftp --version | sed 's/ | / /; s/ | .*//')"
 probe_tools lftp sftp timeout openssl
 (trap - EXIT && probe_destination)
 say near_time "$(date +%s)"

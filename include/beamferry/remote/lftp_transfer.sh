@@ -6,12 +6,15 @@
 #
 # NAME "." stands for the files that lie beside the folders; a limit of 0 is none. Each connection is an lftp of its
 # own with its share of the files. A file arrives under a name made of its path, size and time, in a folder that
-# nothing lists, and is renamed into its place once it is whole: what a kill leaves behind is continued by the next
-# start, and never with bytes of another version. lftp's mirror is not used: it lists once more, copies modes that lock
-# us out, and continues files that have changed.
+# nothing lists, and is renamed into its place once it is whole and as it was listed: what a kill leaves behind is
+# continued by the next start, and never with bytes of another version. lftp's mirror is not used: it lists once more,
+# copies modes that lock us out, and continues files that have changed.
 #
-# Exit codes: 11 disk full or not writable, 23 some files may not be read, 24 some are gone or have changed, 67 the
-# log-in failed, 68 the connection broke again and again, 75 nothing moved for --stall seconds.
+# Appends to W/placed a line "BYTES FILES" whenever files were put into their places.
+#
+# Exit codes: 11 disk full or not writable, or a place is taken by something else, 23 some files may not be read, 24
+# some are gone or have changed, 67 the log-in failed, 68 the connection broke again and again, 75 nothing moved for
+# --stall seconds.
 set -euo pipefail
 here=$(dirname "$0")
 # shellcheck source=include/beamferry/remote/progress.sh
@@ -20,6 +23,8 @@ here=$(dirname "$0")
 . "$here/lftp.sh"
 # shellcheck source=include/beamferry/remote/connections.sh
 . "$here/connections.sh"
+# shellcheck source=include/beamferry/remote/placing.sh
+. "$here/placing.sh"
 begin transfer 'lftp|ssh'
 require lftp ssh awk find sort xargs stat touch pgrep readlink
 
@@ -54,9 +59,8 @@ partial=$destination/.beamferry-partial
 staging=$partial/.beamferry-lftp/$(printf '%s' "$folder" | sha256sum | cut -c1-16)
 mkdir -p -- "$destination" "$staging" 2>>"$errors" || finish 11
 
-placed_files=0 placed_bytes=0 before_files=0 before_bytes=0 resumed=0 refused=0 changed=0
-[[ ! -s $work/placed ]] ||
-  read -r before_bytes before_files < <(awk '{ b += $1; f += $2 } END { printf "%.0f %.0f\n", b, f }' "$work/placed")
+resumed=0 refused=0 since=0 before_bytes=0 before_files=0
+read -r before_bytes before_files < <(placed_so_far)
 
 # --- lists ------------------------------------------------------------------------------------------------
 
@@ -77,6 +81,15 @@ make_folders() {
     BEGIN { RS = "\0" }
     { at = index($0, "//"); if (substr($0, at + 2, 1) == "d") printf "./%s%c", substr($0, 1, at - 1), 0 }' >"$live/folders"
   (cd -- "$destination" && xargs -0 -r mkdir -p -- <"$live/folders") 2>>"$errors" || finish 11
+  # mkdir is content with a link to a folder; what is written there would leave the destination.
+  # shellcheck disable=SC2016
+  (cd -- "$destination" && xargs -0 -r sh -c '
+    find "$@" -maxdepth 0 -type l -printf "%p: a link stands where a folder has to come\n"' sh <"$live/folders") \
+    >"$live/links" 2>>"$errors" || finish 11
+  if [[ -s $live/links ]]; then
+    cat "$live/links" >>"$errors"
+    finish 11
+  fi
 }
 
 # Lines "ID SIZE TIME PATH" of what is still to come: not what an earlier start has put in its place. The ID is made
@@ -112,18 +125,15 @@ list_pending() {
     function near(x, y) { return x - y <= window && y - x <= window }' "$live/todo" >"$live/pending"
 }
 
-# What became of each file: "ok", "refused" by the server, or neither; lftp's words stand before "no N".
-read_pass() {
-  : >"$live/refused.words"
-  awk -v words="$live/refused.words" '
-    FNR == 1 { reason = "" }
-    /^ok [0-9]+$/ { print "ok", $2; reason = ""; next }
-    /^no [0-9]+$/ {
-      if (reason ~ /Access failed/ && reason !~ /Access failed: 4/) { print "refused", $2; printf "%s", reason >> words }
-      reason = ""
-      next
-    }
-    $0 != "in" { reason = reason $0 "\n" }' "$live"/out.* >"$live/fates"
+# What an earlier start has left of versions that are not wanted any more can be of no use.
+sweep_staging() {
+  find "$staging" -type f -printf '%f\n' | awk -v pending="$live/pending" '
+    BEGIN { while ((getline line < pending) > 0) { split(line, field, " "); wanted[field[1]] = 1 } }
+    !($0 in wanted)' | (cd -- "$staging" && xargs -d '\n' -r rm -f --) 2>>"$errors" || finish 11
+  # By the clock of the destination: what has a time from here on has one that no server has told.
+  touch -- "$staging" 2>>"$errors" || finish 11
+  since=$(stat -c %Y -- "$staging")
+  find "$staging" -type f -exec touch -- {} + 2>>"$errors" || finish 11
 }
 
 staged_bytes() {
@@ -134,19 +144,19 @@ staged_bytes() {
 
 tick() {
   local bytes files
-  read -r bytes files < <(cat "$live"/out.* 2>/dev/null | awk -v pass="$live/pass" '
-    BEGIN { while ((getline line < pass) > 0) { split(line, field, " "); size[++n] = field[2] } }
-    /^ok [0-9]+$/ { bytes += size[$2]; files++ }
-    END { printf "%.0f %.0f\n", bytes, files }')
-  report $((before_bytes + placed_bytes + bytes + $(staged_bytes))) "$bytes_total" $((before_files + placed_files + files)) \
-    "$files_total"
+  read -r bytes files < <(placed_so_far)
+  report $((bytes + $(staged_bytes))) "$bytes_total" "$files" "$files_total"
 }
 
 end_with() { # CODE
-  ((placed_files == 0)) || echo "$placed_bytes $placed_files" >>"$work/placed"
+  local bytes files changed
+  stop_placing
   stop_ticker
-  report $((before_bytes + placed_bytes)) "$bytes_total" $((before_files + placed_files)) "$files_total"
-  finish "$1" bytes "$placed_bytes" files "$placed_files" streams "$streams" passes "$passes" lost "$lost" \
+  changed=$(wc -l <"$live/changed")
+  cat "$live/changed" >>"$errors"
+  read -r bytes files < <(placed_so_far)
+  report "$bytes" "$bytes_total" "$files" "$files_total"
+  finish "$1" bytes $((bytes - before_bytes)) files $((files - before_files)) streams "$streams" passes "$passes" lost "$lost" \
     resumed_bytes "$resumed" refused "$refused" changed "$changed"
 }
 
@@ -154,51 +164,32 @@ end_with() { # CODE
 
 make_folders
 list_pending
+sweep_staging
 resumed=$(staged_bytes)
-: >"$live/pass"
+: >"$live/changed"
+: >"$live/misplaced"
 start_ticker
 while [[ -s $live/pending ]]; do
   staged=$(staged_bytes)
+  start_placing
   run_pass get
-  read_pass
-  # Of what has arrived: is it what was listed? Times that the server did not tell are set from the listing.
-  awk -v pass="$live/pass" '
-    BEGIN { while ((getline line < pass) > 0) record[++count] = line }
-    $1 == "ok" { print record[$2] }' "$live/fates" >"$live/arrived"
-  awk '{ printf "./%s%c", substr($0, length($1) + length($2) + length($3) + 4), 0 }' "$live/arrived" |
-    (cd -- "$destination" && xargs -0 -r stat -c '%s %Y' -- 2>>"$errors" || :) >"$live/sizes"
-  paste -d ' ' "$live/sizes" "$live/arrived" | awk -v window="$window" -v wrong="$live/wrong" -v times="$live/times" '
-    BEGIN { printf "" > wrong; printf "" > times }
-    {
-      path = substr($0, length($1) + length($2) + length($3) + length($4) + length($5) + 6)
-      files++
-      bytes += $4
-      if ($1 != $4) print path > wrong
-      else if ($2 - $5 > window || $5 - $2 > window) printf "%s%c./%s%c", "@" $5, 0, path, 0 > times
-    }
-    END { printf "%.0f %.0f\n", bytes, files }' >"$live/sums"
-  # shellcheck disable=SC2016
-  (cd -- "$destination" && xargs -0 -r -n 2 sh -c 'touch -d "$1" -- "$2"' sh <"$live/times") 2>>"$errors" || finish 11
-  read -r bytes files <"$live/sums"
-  placed_bytes=$((placed_bytes + bytes)) placed_files=$((placed_files + files))
-  changed=$((changed + $(wc -l <"$live/wrong")))
-  sed 's/^/beamferry: changed: /' "$live/wrong" >>"$errors"
-  news=$((files + $(grep -c '^refused' "$live/fates" || :)))
-  refused=$((refused + news - files))
+  stop_placing
+  refused=$((refused + $(grep -c '^refused' "$live/fates" || :)))
   cat "$live/refused.words" >>"$errors"
-  awk -v fates="$live/fates" '
-    BEGIN { while ((getline line < fates) > 0) { split(line, field, " "); done[field[2]] = 1 } }
-    !(NR in done)' "$live/pending" >"$live/left"
-  end_pass "$news" $(($(staged_bytes) - staged))
+  end_pass "$(wc -l <"$live/fates")" $(($(staged_bytes) - staged))
 done
 
-echo "$placed_files files have come."
+# All have had their turn: what is left there is of files that may not be read or have changed.
+rm -rf -- "$staging"
+rmdir -- "${staging%/*}" "$partial" 2>/dev/null || :
+if [[ -s $live/misplaced ]]; then
+  cat "$live/misplaced" >>"$errors"
+  end_with 11
+fi
 if ((refused)); then
   # When all that the server says is that they are not there, they went away while it was copied.
   if grep 'Access failed' "$errors" | grep -qv 'No such file'; then end_with 23; fi
   end_with 24
 fi
-((changed == 0)) || end_with 24
-rm -rf -- "$staging"
-rmdir -- "${staging%/*}" "$partial" 2>/dev/null || :
+[[ ! -s $live/changed ]] || end_with 24
 end_with 0
