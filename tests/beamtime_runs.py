@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from beamferry.certificate import certificate_folder
-from beamferry.demo import ASSET, DAG_ID
+from beamferry.demo import DAG_ID
 from beamferry.registry import load
 
 if TYPE_CHECKING:
@@ -44,10 +44,12 @@ class Runs:
     lab: Lab
     stack: Stack
     secure: MailServer
+    dag_id: str = DAG_ID
 
     @property
     def beamtime(self) -> Beamtime:
-        return load(self.lab.registry).beamtimes[0]
+        (found,) = (one for one in load(self.lab.registry).beamtimes if one.dag_id == self.dag_id)
+        return found
 
     @property
     def destination(self) -> Path:
@@ -61,7 +63,10 @@ class Runs:
 
     def begin(self, **choices: Any) -> str:
         """Start a run with these choices in its form and return its id."""
-        answer = self.stack.api("POST", f"/dags/{DAG_ID}/dagRuns", {"logical_date": None, "conf": choices})
+        self.wait(lambda: self.dag_id in self.dags(), f"Airflow shows {self.dag_id}")
+        answer = self.stack.api(
+            "POST", f"/dags/{self.dag_id}/dagRuns", {"logical_date": None, "conf": choices}
+        )
         return str(answer["dag_run_id"])
 
     def run(self, **choices: Any) -> str:
@@ -77,15 +82,22 @@ class Runs:
             lambda: f"run ended; tasks are {self.tasks(run)}",
         )
 
+    def dags(self) -> list[str]:
+        return [dag["dag_id"] for dag in self.stack.api("GET", "/dags?limit=100")["dags"]]
+
     def state(self, run: str) -> str:
-        return str(self.stack.api("GET", f"/dags/{DAG_ID}/dagRuns/{run}")["state"])
+        return str(self.stack.api("GET", f"/dags/{self.dag_id}/dagRuns/{run}")["state"])
 
     def tasks(self, run: str) -> dict[str, str]:
-        found = self.stack.api("GET", f"/dags/{DAG_ID}/dagRuns/{run}/taskInstances")["task_instances"]
-        return {task["task_id"]: task["state"] for task in found}
+        found = self.stack.api("GET", f"/dags/{self.dag_id}/dagRuns/{run}/taskInstances")["task_instances"]
+        return {
+            " ".join(filter(None, (task["task_id"], task["rendered_map_index"]))): task["state"]
+            for task in found
+        }
 
-    def known(self, name: str = ASSET) -> dict[str, Any]:
+    def known(self, name: str | None = None) -> dict[str, Any]:
         """What Airflow knows of the beamtime, or of another asset."""
+        name = name or self.beamtime.asset_name
         for asset in self.stack.api("GET", f"/assets?name_pattern={name}")["assets"]:
             stored = self.stack.api("GET", f"/assets/{asset['id']}/state-store")["asset_state_store"]
             return {entry["key"]: entry["value"] for entry in stored}

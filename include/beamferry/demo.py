@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from beamferry.lab import Lab
 
 DAG_ID = f"beamtime_diamond_{VISIT}"
-ASSET = f"rds/diamond/{VISIT}"
 # The beamtimes of the demonstration ended a few days ago, so that the days to tape count down as they do for users.
 DAYS_SINCE_VISIT = timedelta(days=5)
 # A demonstration should neither wait a minute for a second try nor poll as seldom as a week-long transfer.
