@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from beamferry import census, remote, rsync
+from beamferry import access, census, remote, rsync
 from beamferry.beamtime import Level, Site
 from beamferry.facilities.diamond import DiamondBeamtime
 from beamferry.lab.keys import make_key, public_key
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import signal
     from collections.abc import Callable
 
+    from beamferry.beamtime import Beamtime
     from beamferry.lab.host import Host
 
 SCRIPTS = Path(remote.__file__).parent
@@ -100,7 +101,12 @@ class Engine(Scripts):
         for place in (self.source, self.destination.parent):
             place.mkdir(parents=True)
         self.site = Site(destination_root=str(self.destination.parent))
-        self.beamtime = DiamondBeamtime(
+        self.beamtime = self.make_beamtime()
+        self._lead_ssh()
+
+    def make_beamtime(self) -> Beamtime:
+        """The entry; another facility's where a test has one."""
+        return DiamondBeamtime(
             id="mg25682-2",
             facility="diamond",
             instrument="i12",
@@ -110,9 +116,8 @@ class Engine(Scripts):
             destination=str(self.destination),
             **self.settings,
         )
-        self._shim_ssh()
 
-    def _shim_ssh(self) -> None:
+    def _lead_ssh(self) -> None:
         """Lead the facility's name to the lab's sshd, as ~/.ssh/config would."""
         key = self.folder / "key"
         make_key(key, "engine")
@@ -124,6 +129,17 @@ class Engine(Scripts):
             f"Host {self.beamtime.host}\n HostName {self.far.address}\n"
             f" Port {self.far.port}\n IdentityFile {key}\n IdentitiesOnly yes\n UserKnownHostsFile {known}\n"
         )
+
+    def probe(self) -> str:
+        """What probe.sh prints."""
+        arguments = access.probe_arguments(self.beamtime, self.site)
+        return subprocess.run(
+            ["bash", str(SCRIPTS / "probe.sh"), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"PATH": f"{self.shims}:{os.environ['PATH']}"},
+        ).stdout
 
     def dry_run(self, *, flat: bool = True) -> Outcome:
         return self.run(
