@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import paramiko
 
+from beamferry import login
 from beamferry.complaints import Errand, interpret_ssh
 from beamferry.errors import BeamferryError, PermanentError, TransientError
-from beamferry.rsync import SSH, Traits
+from beamferry.rsync import Traits, ssh_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,6 +87,7 @@ def errand(beamtime: Beamtime, site: Site) -> Errand:
         source=beamtime.source_path,
         destination=beamtime.destination_path(site),
         connection=beamtime.secret_connection,
+        log_in=login.command(beamtime) if beamtime.interactive else None,
     )
 
 
@@ -97,7 +99,7 @@ def probe_arguments(beamtime: Beamtime, site: Site) -> tuple[str, ...]:
         *("--source", beamtime.source_path),
         *("--destination-root", site.destination_root),
         *("--destination", beamtime.destination_path(site)),
-        *("--ssh", " ".join(SSH)),
+        *("--ssh", " ".join(ssh_words(beamtime))),
     )
 
 

@@ -297,6 +297,11 @@ class Beamtime(Frozen):
         return MOST_STREAMS
 
     @property
+    def log_in_port(self) -> int | None:
+        """Port of the facility's ssh where the entry names one; else its own, or that of ~/.ssh/config."""
+        return None
+
+    @property
     def interactive(self) -> bool:
         """Whether a person opens the session over which the data comes."""
         return self.auth == "interactive"

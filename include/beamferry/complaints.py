@@ -13,7 +13,10 @@ _NAMED = 20
 
 @dataclass(frozen=True)
 class Errand:
-    """What was being done, for the sentences: names of people and places, never a secret."""
+    """What was being done, for the sentences: names of people and places, never a secret.
+
+    ``log_in`` is the command that opens the session where a person logs in, see ``login.command``; None elsewhere.
+    """
 
     facility: str
     beamtime: str
@@ -22,6 +25,7 @@ class Errand:
     source: str
     destination: str
     connection: str | None = None
+    log_in: str | None = None
 
 
 # A name may hold quotes and what looks like the end of a complaint, a reason holds no quote: the last quote of a
@@ -60,7 +64,11 @@ _NO_LOG_IN = (
     _NO_HOST_KEY,
     _REFUSED,
     re.compile(r"^ssh: (?:connect to host|Could not resolve hostname) ", re.MULTILINE),
+    # A person's session: its socket is gone, or it ended, and there is no other way.
+    re.compile(r"^(?:Control socket connect\(|mux_client_|Connection closed by UNKNOWN port)", re.MULTILINE),
 )
+# The far sshd counts the sessions of a connection (MaxSessions).
+_SESSIONS_TAKEN = re.compile(r"session request failed: |[Ss]ession open refused")
 _FIND = re.compile(
     r"^(?:find|sha256sum|sh): ['‘]?(?P<path>.*?)['’]?: (?P<reason>Permission denied|Input/output error)$",
     re.MULTILINE,
@@ -98,6 +106,8 @@ def _unescaped(match: re.Match[str]) -> str:
 def interpret_ssh(stderr: str, errand: Errand) -> BeamferryError:
     """Return what an ssh from RDS-SSH to the facility complained of, as a sentence with its remedy."""
     at, who = errand.facility, errand.account
+    if errand.log_in is not None:
+        return _interpret_session(stderr, errand, errand.log_in)
     if _NO_HOST_KEY.search(stderr):
         if _CHANGED_HOST_KEY.search(stderr):
             return PermanentError(
@@ -127,6 +137,21 @@ def interpret_ssh(stderr: str, errand: Errand) -> BeamferryError:
         "facility-unreachable",
         f"RDS-SSH cannot reach {errand.host} ({reason})",
         f"this is tried again; if it stays, look for announced work at {at}",
+    )
+
+
+def _interpret_session(stderr: str, errand: Errand, command: str) -> BeamferryError:
+    """Return why there was no way through a person's session; ssh tries no other, so its last words say little."""
+    if _SESSIONS_TAKEN.search(stderr):
+        return TransientError(
+            "session-busy",
+            f"{errand.host} takes no more streams over the session that you opened",
+            "this is tried again; if it stays, lower streams or let fewer runs of that account go at a time",
+        )
+    return TransientError(
+        "session-lost",
+        f"The session of {errand.account} at {errand.host} that you opened has ended",
+        f"log in again: type '{command}' on RDS-SSH; the run waits for it and goes on where it stopped",
     )
 
 

@@ -85,14 +85,18 @@ def _all(
             since=problem.first_seen,
         )
     if known.log_in is not None:
+        ends = known.log_in.ends
         yield Alert(
             beamtime.key,
             Kind.LOG_IN,
             None,
             known.log_in.at,
             Urgency.URGENT,
-            "The run waits for you to log in",
-            f"{beamtime.host} asks for a second factor, which only a person can give.",
+            "The run waits for you to log in" if ends is None else "Your session is about to end",
+            f"{beamtime.host} asks for a second factor, which only a person can give."
+            if ends is None
+            else f"{beamtime.host} will end the session about {ends.astimezone(ZoneInfo(site.time_zone)):%A, %H:%M}; a "
+            "transfer that is not over by then waits for a new one.",
             f"On RDS-SSH type: {known.log_in.command}",
             since=known.log_in.at,
         )

@@ -92,10 +92,14 @@ class Issued(Frozen):
 
 
 class LogIn(Frozen):
-    """A person is asked to open a session: the command to type on RDS-SSH, and since when the run waits."""
+    """A person is asked to open a session: the command to type on RDS-SSH, and since when.
+
+    ``ends`` is when the session that is open will end; None where there is none and a run waits.
+    """
 
     command: str
     at: AwareDatetime
+    ends: AwareDatetime | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from beamferry import login
+
 if TYPE_CHECKING:
     from beamferry.beamtime import Beamtime, Site
 
@@ -62,9 +64,28 @@ POSIX = Traits(modes=True)
 CIFS = Traits(modes=False)
 
 
-def ssh_words(beamtime: Beamtime) -> tuple[str, ...]:  # noqa: ARG001
-    """Return the words of ssh, up to the account, that reach this beamtime's facility."""
-    return SSH
+def ssh_words(beamtime: Beamtime) -> tuple[str, ...]:
+    """Return the words of ssh, up to the account, that reach this beamtime's facility.
+
+    Where a person logs in they lead through that session and nowhere else. Without it ssh would begin a log-in of its
+    own, and accounts are locked after a few that fail: with ``false`` in the place of a connection it ends at once, and
+    the facility hears nothing of it (seen with OpenSSH 9.2, for a session that is gone and for one that is refused).
+    """
+    if not beamtime.interactive:
+        return SSH
+    return (
+        "ssh",
+        *("-o", "BatchMode=yes"),
+        *("-o", "StrictHostKeyChecking=yes"),
+        *("-o", "ControlMaster=no"),
+        *("-o", f"ControlPath={login.socket(beamtime)}"),
+        *("-o", "ProxyCommand=false"),
+    )
+
+
+def streams_for(beamtime: Beamtime, streams: int) -> int:
+    """Return how many connections a job may have at most; over a person's session the far sshd counts them."""
+    return min(streams, login.STREAMS) if beamtime.interactive else streams
 
 
 def ssh_command(account: str, host: str, *remote: str) -> tuple[str, ...]:
@@ -106,7 +127,7 @@ def rsync_command(
         f"--exclude={PARTIAL_FOLDER}/",
         *(("--no-inc-recursive",) if flat else ()),
         *((f"--bwlimit={limit}",) if limit is not None else ()),
-        *("-e", " ".join(SSH)),
+        *("-e", " ".join(ssh_words(beamtime))),
         "--",
         f"{beamtime.account}@{beamtime.host}:{beamtime.source_path}/",
         f"{beamtime.destination_path(site)}/",
@@ -148,9 +169,10 @@ def transfer_arguments(
         site: where it goes.
         traits: what the destination can keep.
         flat: whether the finishing pass gets the whole list first.
-        streams: connections at the same time.
+        streams: connections at the same time, fewer over a session that a person opened.
         bandwidth_limit: MiB/s of all streams together; ranges, which know no limit, are then left out.
     """
+    streams = streams_for(beamtime, streams)
     limit = None if bandwidth_limit is None else max(1, bandwidth_limit * 1024 // streams)
     return (
         *("--work", work),
@@ -162,7 +184,7 @@ def transfer_arguments(
         *("--account", beamtime.account),
         *("--source", beamtime.source_path),
         *("--destination", beamtime.destination_path(site)),
-        *("--ssh", " ".join(SSH)),
+        *("--ssh", " ".join(ssh_words(beamtime))),
         "--",
         *rsync_command(beamtime, site, traits, flat=flat, limit=limit),
     )

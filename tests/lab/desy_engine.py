@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from engine import Scripts
 
-from beamferry import lftp
+from beamferry import lftp, lftp_access
+from beamferry.access import parse_facts
 from beamferry.beamtime import Level, Site
 from beamferry.facilities.desy import DesyBeamtime
 from beamferry.lab.desy_tree import BEAMTIME, UNREADABLE
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from engine import Outcome
 
+    from beamferry.access import Facts, Finding
     from beamferry.lab.desy import Desy
 
 # The lab's log-ins: two servers of FTPS, a key, a password asked for by ssh.
@@ -41,6 +43,8 @@ class DesyEngine(Scripts):
         self.destination = self.folder / "rds" / "beamtime"
         self.secret = self.folder / "secret"
         self.destination.parent.mkdir()
+        # A share with something in it is what a mounted one looks like.
+        (self.destination.parent / "other group's").mkdir()
         self.site = Site(destination_root=str(self.destination.parent))
         over_ssh = self.kind.startswith("sftp")
         port = {"pyftpdlib": self.desy.ftps.port, "pure-ftpd": self.desy.pure.port}.get(self.kind)
@@ -79,6 +83,16 @@ class DesyEngine(Scripts):
         if self.beamtime.connection is not None:
             self.secret.touch(mode=0o600)
             self.secret.write_text(self.desy.password if self.password is None else self.password)
+
+    def facts(self) -> Facts:
+        """What the probe sees."""
+        self.hand_over()
+        arguments = lftp.probe_arguments(self.beamtime, self.site, str(self.secret))
+        return parse_facts(self.said("lftp_probe.sh", arguments))
+
+    def probe(self) -> tuple[Finding, ...]:
+        """What the probe finds, judged."""
+        return lftp_access.judge(self.facts(), self.beamtime, self.site, datetime.now(UTC).date())
 
     def dry_run(self, *, streams: int = 3) -> Outcome:
         self.hand_over()

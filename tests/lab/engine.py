@@ -81,6 +81,16 @@ class Scripts:
             )
         return Job(self, process)
 
+    def said(self, script: str, arguments: tuple[str, ...]) -> str:
+        """What a script that is no job prints."""
+        return subprocess.run(
+            ["bash", str(SCRIPTS / script), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"PATH": f"{self.shims}:{os.environ['PATH']}"},
+        ).stdout
+
     def run(self, script: str, arguments: tuple[str, ...], limit_kib: int | None = None) -> Outcome:
         return self.start(script, arguments, limit_kib).outcome()
 
@@ -132,14 +142,7 @@ class Engine(Scripts):
 
     def probe(self) -> str:
         """What probe.sh prints."""
-        arguments = access.probe_arguments(self.beamtime, self.site)
-        return subprocess.run(
-            ["bash", str(SCRIPTS / "probe.sh"), *arguments],
-            capture_output=True,
-            text=True,
-            check=True,
-            env=os.environ | {"PATH": f"{self.shims}:{os.environ['PATH']}"},
-        ).stdout
+        return self.said("probe.sh", access.probe_arguments(self.beamtime, self.site))
 
     def dry_run(self, *, flat: bool = True) -> Outcome:
         return self.run(

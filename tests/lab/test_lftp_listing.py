@@ -177,9 +177,9 @@ def test_a_folder_that_may_not_be_read_is_named(
         closed.chmod(0o700)
 
 
-@pytest.mark.parametrize("kind", ["pyftpdlib", "pure-ftpd", "sftp-password"])
+@pytest.mark.parametrize("kind", ["pyftpdlib", "sftp-password"])
 def test_a_wrong_password_is_one_try(desy: Desy, at_desy: Callable[..., DesyEngine], kind: str) -> None:
-    server = {"pyftpdlib": desy.ftps, "pure-ftpd": desy.pure, "sftp-password": desy.sftp_password}[kind]
+    server = desy.ftps if kind == "pyftpdlib" else desy.sftp_password
     engine = at_desy(kind, password="not it")
     before = server.attempts(accepted=False)
     done = engine.dry_run(streams=8)

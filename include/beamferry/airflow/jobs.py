@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.ssh.operators.ssh_remote_job import SSHRemoteJobOperator
 
+from beamferry.airflow.login import NOTICE, AttendedJobTrigger, AttendedTask
 from beamferry.airflow.policy import POLL_SECONDS
-from beamferry.airflow.task import BeamtimeTask
-from beamferry.airflow.triggers import KILLED, RemoteJobTrigger
+from beamferry.airflow.triggers import KILLED
 from beamferry.errors import BeamferryError, PermanentError, TransientError
 from beamferry.remote import Job, parse_status
 
@@ -39,7 +39,7 @@ class Ended:
     stats: str
 
 
-class RemoteJobOperator(BeamtimeTask, SSHRemoteJobOperator):
+class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
     """The provider's remote job, with a job that is the same for every try.
 
     The provider names a job by the try, so that a retry starts a second copy beside the first; here the folder
@@ -50,6 +50,8 @@ class RemoteJobOperator(BeamtimeTask, SSHRemoteJobOperator):
     # Nothing is rendered: a path from the registry may hold what looks like a template.
     template_fields: Sequence[str] = ()
     part: ClassVar[str]
+    # Whether the job talks to the facility.
+    reaches_out: ClassVar[bool] = True
 
     def __init__(self, **kwargs: Any) -> None:
         """Fix what the provider leaves open."""
@@ -87,18 +89,28 @@ class RemoteJobOperator(BeamtimeTask, SSHRemoteJobOperator):
 
     def execute(self, context: Context) -> Any:
         """Start the job, or attach to it, and wait for it in the triggerer."""
+        return self.begin(context)
+
+    def begin(self, context: Context) -> Any:
+        """Start the job, over a person's session if there is to be one."""
         self.chosen(context)
         with self.telling(context), self.rds() as session:
+            if self.reaches_out and self.beamtime.interactive:
+                persons = self.session(session)
+                if not persons.open:
+                    self.ask(context, persons)
+            notice_at = self.notice_at(session) if self.reaches_out else None
             self.hand_over_secret(session)
             command = self.job.start(context["run_id"], *self.call(context))
             how = session.checked(command, timeout=VERB_TIMEOUT).strip()
         self.log.info("Job '%s' on RDS-SSH: %s", self.part, how)
-        return self.wait(context)
+        return self.wait(context, notice_at)
 
-    def wait(self, context: Context) -> None:
+    def wait(self, context: Context, notice_at: float | None = None) -> None:
         """Hand over to the triggerer; no worker slot is held meanwhile."""
         self.defer(
-            trigger=RemoteJobTrigger(
+            trigger=AttendedJobTrigger(
+                notice_at=notice_at,
                 beamtime=self.beamtime.key,
                 part=self.part,
                 asset=self.beamtime.asset_name,
@@ -120,6 +132,9 @@ class RemoteJobOperator(BeamtimeTask, SSHRemoteJobOperator):
         """Read the result from its own file on RDS-SSH and say what it means."""
         with self.telling(context), self.rds() as session:
             status = parse_status(session.checked(self.job.verb("status"), timeout=VERB_TIMEOUT))
+            if status.state == "running" and event.get("exit_code") == NOTICE:
+                self.give_notice(session)
+                return self.wait(context)
             if status.state == "running":
                 raise TransientError(
                     "rds-ssh-lost",
@@ -131,8 +146,10 @@ class RemoteJobOperator(BeamtimeTask, SSHRemoteJobOperator):
             ended = self.read_end(session, KILLED if status.exit_code is None else status.exit_code)
             try:
                 value = self.finish(context, session, ended)
-            except BeamferryError:
+            except BeamferryError as error:
                 session.checked(self.job.verb("acknowledge"), timeout=VERB_TIMEOUT)
+                if self.reaches_out:
+                    self.ask_if_lost(context, session, error)
                 raise
             # From here on a start of the same job begins afresh: a person who clears the task means that.
             session.checked(self.job.verb("acknowledge"), timeout=VERB_TIMEOUT)

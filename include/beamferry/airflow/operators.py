@@ -27,6 +27,7 @@ from beamferry.known import Issued
 from beamferry.lftp import TOP
 from beamferry.plan import TransferPlan, make_plan, sentence, table
 from beamferry.remote import Job
+from beamferry.rsync import streams_for
 from beamferry.verification import Ends, Listed, Outcome, Verdict, compare
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from beamferry.airflow.jobs import Ended
     from beamferry.airflow.params import Options
+    from beamferry.beamtime import Beamtime
     from beamferry.engine import Call
     from beamferry.remote import Session
 
@@ -69,7 +71,9 @@ class DryRun(RemoteJobOperator):
         """Return the engine's call; the last plan says how large a list is to be expected."""
         known = self.state.known("plan").plan
         return self.engine.dry_run(
-            _facts(context), choice(self.chosen(context)), None if known is None else known.files
+            _facts(context),
+            choice(self.beamtime, self.chosen(context)),
+            None if known is None else known.files,
         )
 
     def finish(self, context: Context, session: Session, ended: Ended) -> JsonValue:
@@ -159,7 +163,9 @@ class Transfer(RemoteJobOperator):
         """Return the engine's call for the run's choice of streams and limit."""
         plan = _plan(context)
         known_files = None if plan is None else plan.files
-        return self.engine.transfer(_facts(context), choice(self.chosen(context)), known_files, self.folder)
+        return self.engine.transfer(
+            _facts(context), choice(self.beamtime, self.chosen(context)), known_files, self.folder
+        )
 
     def finish(self, context: Context, session: Session, ended: Ended) -> JsonValue:
         """Keep the measured rate and return what was moved."""
@@ -186,7 +192,7 @@ class VerifySizes(RemoteJobOperator):
     def call(self, context: Context) -> Call:
         """Return the engine's call; the seed is the run's, so that a retry attaches to the same job."""
         seed = int.from_bytes(sha256(context["run_id"].encode()).digest()[:4])
-        return self.engine.verify(choice(self.chosen(context)), seed)
+        return self.engine.verify(choice(self.beamtime, self.chosen(context)), seed)
 
     def finish(self, context: Context, session: Session, ended: Ended) -> JsonValue:
         """Stream the differences from RDS-SSH, keep the verdict with the beamtime, and return it."""
@@ -229,6 +235,7 @@ class Certify(RemoteJobOperator):
     """Write the certificate beside the data, with a manifest if asked for; red unless it says verified."""
 
     part: ClassVar[str] = "manifest"
+    reaches_out: ClassVar[bool] = False
 
     @property
     def folder(self) -> str:
@@ -327,9 +334,10 @@ def _moved(context: Context) -> Moved | None:
     )
 
 
-def choice(options: Options) -> Choice:
-    """Return what the form was answered, as the engines take it."""
-    return Choice(options.streams, options.bandwidth_limit, options.verification, options.samples)
+def choice(beamtime: Beamtime, options: Options) -> Choice:
+    """Return what the form was answered, as the engines take it; over a person's session with fewer streams."""
+    streams = streams_for(beamtime, options.streams)
+    return Choice(streams, options.bandwidth_limit, options.verification, options.samples)
 
 
 def _end(result: dict[str, Any], end: str) -> Ends:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pendulum
 from airflow.providers.ssh.operators.ssh import SSHOperator
+from airflow.sdk.exceptions import DownstreamTasksSkipped
 
 from beamferry import access
-from beamferry.airflow.task import BeamtimeTask
+from beamferry.airflow.login import AttendedTask
 from beamferry.errors import PermanentError
 from beamferry.metadata import parse_metadata, readme_text
 from beamferry.remote import Job, script_command
@@ -20,42 +21,81 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from pydantic import JsonValue
 
+    from beamferry.remote import Session
+
 # Seconds without a word from the probe; it is silent only while it waits for the facility's answer.
 PROBE_TIMEOUT = 180
 
 
-class VerifyAccess(BeamtimeTask, SSHOperator):
-    """Find out whether a transfer can begin, and name the remedy for each reason why not."""
+class VerifyAccess(AttendedTask, SSHOperator):
+    """Find out whether a transfer can begin, and name the remedy for each reason why not.
+
+    Where a person has to log in, it asks and waits until the session is open.
+    """
 
     template_fields: Sequence[str] = ()
 
     def __init__(self, **kwargs: Any) -> None:
         """Fix the connection and the time-out; the command is built when it runs."""
+        if kwargs["beamtime"].interactive:
+            # Whoever waits for a person loads nothing, and must not keep others from their transfers.
+            kwargs["pool"] = None
         super().__init__(ssh_conn_id=kwargs["site"].rds_connection, cmd_timeout=PROBE_TIMEOUT, **kwargs)
 
     def execute(self, context: Context) -> JsonValue:  # type: ignore[override]
         """Run the probe on RDS-SSH and judge what it saw; returns its facts for the tasks after this."""
         self.chosen(context)
+        return self.begin(context)
+
+    def begin(self, context: Context) -> JsonValue:
+        """Look, over a person's session if there is to be one."""
         today = pendulum.now("UTC").date()
         with self.telling(context):
             refusal = self.engine.refusal(today)
             if refusal is not None:
                 raise refusal
-            with self.rds() as session:
-                self.hand_over_secret(session)
-                try:
-                    text = session.checked(script_command(*self.engine.probe()), timeout=PROBE_TIMEOUT)
-                finally:
-                    session.remove(Job(self.beamtime.key, "").secret)
-            facts = access.parse_facts(text)
-            findings = self.engine.judge(facts, today)
-            for finding in findings:
-                self.log.info("%s %s", "✓" if finding.ok else "✗", finding.sentence)
-            error = access.first_error(findings)
-            if error is not None:
-                raise error
+            with self.rds() as rds:
+                self.expect_session(context, rds)
+                facts = self.probe(rds)
+                findings = self.engine.judge(facts, today)
+                for finding in findings:
+                    self.log.info("%s %s", "✓" if finding.ok else "✗", finding.sentence)
+                error = access.first_error(findings)
+                if error is not None:
+                    self.ask_if_lost(context, rds, error)
+                    raise error
             self.keep_metadata(facts)
         return {key: value for key, value in facts.values.items() if key not in {"metadata", "readme"}}
+
+    def expect_session(self, context: Context, rds: Session) -> None:
+        """Ask a person to log in where that is needed and nobody is; nothing is tried in place of that person.
+
+        Raises:
+            DownstreamTasksSkipped: the copy is whole, and no person is asked every night to see that it still is.
+        """
+        if not self.beamtime.interactive:
+            return
+        session = self.session(rds)
+        if session.open:
+            self.state.forget("log_in")
+            self.log.info("✓ The session at %s is open since %d s", self.beamtime.host, session.age)
+        elif context["dag_run"].run_type == "scheduled" and self.state.known().complete:
+            self.log.info(
+                "The copy is verified, and nobody is logged in: start a run by hand to look for new data"
+            )
+            raise DownstreamTasksSkipped(tasks=sorted(self.get_flat_relative_ids(upstream=False)))
+        else:
+            self.ask(context, session)
+
+    def probe(self, rds: Session) -> access.Facts:
+        """Return what the probe sees."""
+        self.hand_over_secret(rds)
+        try:
+            return access.parse_facts(
+                rds.checked(script_command(*self.engine.probe()), timeout=PROBE_TIMEOUT)
+            )
+        finally:
+            rds.remove(Job(self.beamtime.key, "").secret)
 
     def keep_metadata(self, facts: access.Facts) -> None:
         """Keep what the facility itself says of the beamtime; a file that cannot be read is told and stops nothing."""

@@ -95,6 +95,11 @@ class DesyBeamtime(Beamtime):
         return MOST_STREAMS
 
     @property
+    def log_in_port(self) -> int | None:
+        """What the entry says."""
+        return self.port
+
+    @property
     def host(self) -> str:
         """DESY's host for both protocols."""
         return self.server or "psftp.desy.de"

@@ -62,11 +62,13 @@ tell_log_in() { # CODE
 # What the server shows before anybody logs in: whether its certificate is good, and until when.
 probe_certificate() {
   local text=$scratch/certificate
+  local kind=hostname
   local -a trusted=()
+  [[ ! $far_host =~ ^[0-9.]+$ ]] || kind=ip
   command -v openssl >/dev/null || return 0
   [[ -z $far_ca ]] || trusted=(-CAfile "$far_ca")
   timeout 30 openssl s_client -starttls ftp -connect "$far_host:$((far_port ? far_port : 21))" -servername "$far_host" \
-    -verify_hostname "$far_host" ${trusted[@]+"${trusted[@]}"} >"$text" 2>/dev/null </dev/null || :
+    "-verify_$kind" "$far_host" ${trusted[@]+"${trusted[@]}"} >"$text" 2>/dev/null </dev/null || :
   grep -q 'BEGIN CERTIFICATE' "$text" || return 0
   say cert_code "$(sed -n 's/^ *Verify return code: \([0-9]*\).*/\1/p' "$text" | tail -n 1)"
   say cert_text "$(sed -n 's/^ *Verify return code: [0-9]* (\(.*\))$/\1/p' "$text" | tail -n 1)"
