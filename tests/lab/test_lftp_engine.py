@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 from desy_engine import KINDS
-from engine import wait_until
+from engine import noise
+from test_lftp_listing import Folder
 
 from beamferry import lftp
 from beamferry.beamtime import Level
@@ -19,7 +19,6 @@ from beamferry.lab.visit import walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from desy_engine import DesyEngine
 
@@ -99,7 +98,8 @@ def test_a_server_that_takes_few_connections(
     assert planned.code == 0
     with DesyFaults(desy).connections_limited(most):
         done = engine.transfer("raw", streams=6)
-    assert (done.code, done.result["lost"]) == (0, 1), done.errors
+    assert done.code == 0, done.errors
+    assert done.result["lost"] >= 1
     must_be_there(engine, "raw")
 
 
@@ -124,49 +124,6 @@ def test_a_server_that_is_gone_is_an_error_and_no_loss(
     assert (gone.code, "Connection refused" in gone.errors) == (68, True)
     assert engine.transfer("raw").code == 0
     must_be_there(engine, "raw")
-
-
-def staged(engine: DesyEngine) -> int:
-    folder = engine.destination / ".beamferry-partial"
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-
-
-@pytest.mark.parametrize("kind", ["pyftpdlib", "sftp"])
-def test_a_kill_costs_nothing_that_was_there(
-    desy: Desy, at_desy: Callable[..., DesyEngine], kind: str
-) -> None:
-    engine = at_desy(kind)
-    engine.dry_run()
-    engine.hand_over()
-    # Slow enough to be caught in the middle of a file, whatever the protocol.
-    arguments = list(engine.transfer_arguments("raw", streams=2))
-    arguments[arguments.index("--limit") + 1] = "400000"
-    job = engine.start("lftp_transfer.sh", tuple(arguments))
-    wait_until(lambda: staged(engine) > 200_000)
-    job.kill(signal.SIGKILL)
-    before = staged(engine)
-    assert engine.secret.exists() == (kind == "pyftpdlib")
-    done = engine.transfer("raw")
-    assert (done.code, done.result["resumed_bytes"]) == (0, before)
-    assert not engine.secret.exists()
-    must_be_there(engine, "raw")
-
-
-@pytest.mark.parametrize("how", ["append", "rewrite"])
-def test_a_file_that_changes_is_never_two_versions_in_one(
-    desy: Desy, at_desy: Callable[..., DesyEngine], how: str
-) -> None:
-    engine = at_desy()
-    engine.dry_run()
-    versions = [(desy.tree / os.fsdecode(LARGE)).read_bytes()]
-    # The connection drops in the middle, so that the rest comes from the new version.
-    with DesyFaults(desy).file_changes(LARGE, 200_000, how):  # type: ignore[arg-type]
-        first = engine.transfer("raw")
-        versions.append((desy.tree / os.fsdecode(LARGE)).read_bytes())
-        second = fetch(engine, "raw")
-        assert (engine.destination / os.fsdecode(LARGE)).read_bytes() == versions[1]
-    assert versions[0] != versions[1]
-    assert (first.code, second) == ((24, [0]) if how == "append" else (0, [0]))
 
 
 def test_a_full_disk_is_told(at_desy: Callable[..., DesyEngine]) -> None:
@@ -205,7 +162,7 @@ def test_a_flipped_byte_is_found_by_content_alone(at_desy: Callable[..., DesyEng
     assert (engine.work / "verify" / "mismatches").read_bytes() == LARGE + b"\0"
 
 
-def mirror(engine: DesyEngine, target: Path, *more: str) -> subprocess.CompletedProcess[bytes]:
+def mirror(engine: DesyEngine) -> int:
     """lftp's own mirror with pget, as people use it."""
     desy = engine.desy
     script = "\n".join(
@@ -214,35 +171,46 @@ def mirror(engine: DesyEngine, target: Path, *more: str) -> subprocess.Completed
             f"set ssl:ca-file {desy.ca_file}",
             "set net:max-retries 1",
             "set net:timeout 5",
-            *more,
             f"open -u {desy.account},'{desy.password}' -p {desy.ftps.port} ftp://{desy.ftps.address}",
-            f"mirror -c --use-pget-n=4 --no-perms processed {target}/processed",
+            f"mirror -c --use-pget-n=4 --no-perms processed/trap {engine.destination}/processed/trap",
         )
     )
-    return subprocess.run(
+    done = subprocess.run(
         ("lftp", "-f", "/dev/stdin"), input=script.encode(), capture_output=True, timeout=60, check=False
     )
+    return done.returncode
 
 
 def test_the_trap_of_pget_is_seen(desy: Desy, at_desy: Callable[..., DesyEngine]) -> None:
-    """After a drop, pget's file has the full size; its next runs take it for whole, and only content tells."""
-    engine = at_desy()
-    name = "processed/p07_00001-reduced.nxs"
+    """After a drop a file has full size and the right time; later runs take it for whole, and only content tells."""
+    engine = at_desy(settings={"folders": ["processed"]})
+    name = "processed/trap/scan.nxs"
     here, there = desy.tree / name, engine.destination / name
-    with DesyFaults(desy).data_dropped(60_000):
-        mirror(engine, engine.destination)
-    status = there.with_name(there.name + ".lftp-pget-status")
-    assert there.exists()
-    assert there.stat().st_size == here.stat().st_size
-    assert there.read_bytes() != here.read_bytes()
-    # What follows is how the file looks once the status is gone and the time is set, as after a cleanup by hand.
-    status.unlink(missing_ok=True)
-    os.utime(there, (here.stat().st_mtime, here.stat().st_mtime))
-    assert mirror(engine, engine.destination).returncode == 0
-    assert there.read_bytes() != here.read_bytes()
+    there.parent.mkdir(parents=True)
+    with Folder(desy, "trap") as folder:
+        folder.mkdir()
+        here.write_bytes(noise(1, 4_000_000))
+        os.utime(here, (1_600_000_000, 1_600_000_000))
+        # When the drops come at other moments, lftp gives up or gets through.
+        for after in (300_000, 200_000, 400_000, 100_000, 500_000, 250_000):
+            there.unlink(missing_ok=True)
+            with DesyFaults(desy).data_dropped(after):
+                mirror(engine)
+                mirror(engine)
+            if mirror(engine) == 0 and there.read_bytes() != here.read_bytes():
+                break
+        assert mirror(engine) == 0
+        assert there.stat().st_size == here.stat().st_size
+        assert there.stat().st_mtime == here.stat().st_mtime
+        assert there.read_bytes() != here.read_bytes()
 
-    assert engine.dry_run().code == 0
-    assert name.encode() not in engine.todo
-    done = engine.verify(Level.FULL)
-    assert (engine.work / "verify" / "mismatches").read_bytes() == name.encode() + b"\0"
-    assert done.result["content_mismatches"] == 1
+        assert engine.dry_run().code == 0
+        assert name.encode() not in engine.todo
+        assert engine.verify(Level.SIZES).result["content_mismatches"] == 0
+        done = engine.verify(Level.FULL)
+        assert (engine.work / "verify" / "mismatches").read_bytes() == name.encode() + b"\0"
+        assert done.result["content_mismatches"] == 1
+
+        # What a comparison found is fetched again, though size and time agree.
+        assert fetch(engine, "processed") == [0]
+        assert there.read_bytes() == here.read_bytes()

@@ -4,7 +4,7 @@
 #   lftp_dry_run.sh --work W --streams N --destination D --modify-window SECONDS [--exclude PATH]... [--folder NAME]...
 #                   [--tokens yes] FACILITY'S ARGUMENTS (see lftp.sh)
 #
-# Leaves W/source.census (all that was listed), W/todo (records PATH//f//SIZE//MTIME// of the files to fetch),
+# Leaves W/source.census (all that was listed), W/damaged (paths whose content a comparison found to differ), W/todo (records PATH//f//SIZE//MTIME// of the files to fetch),
 # W/todo.totals and W/modify_window. $BEAMFERRY_JOB/stats has a line "total" and one for each folder, "." being the
 # files in the beamtime's own folder: KIND FILES BYTES FILES-TO-FETCH BYTES-TO-FETCH
 # FOLDERS-TO-MAKE NAME.
@@ -66,7 +66,9 @@ if [[ -d $destination ]]; then
   rm -f "$scratch/destination.raw"
 fi
 
-awk -v destination="$scratch/destination" -v window="$modify_window" -v todo="$scratch/todo" \
+# What the last comparison found to differ is fetched again, though size and time agree.
+cp -f "$work/verify/mismatches" "$work/damaged" 2>/dev/null || : >"$work/damaged"
+awk -v damaged="$work/damaged" -v destination="$scratch/destination" -v window="$modify_window" -v todo="$scratch/todo" \
   -v stats="$scratch/stats" -v totals="$scratch/totals" -f "$here/missing.awk" "$scratch/source.census" 2>>"$errors" ||
   finish 11
 read -r files_total bytes_total <"$scratch/totals"

@@ -98,7 +98,7 @@ list_pending() {
   of_folder "$work/todo" >"$live/todo"
   awk 'BEGIN { RS = "\0" } { printf "./%s%c", substr($0, 1, index($0, "//") - 1), 0 }' "$live/todo" |
     (cd -- "$destination" && xargs -0 -r stat -c '%s %Y %n' -- 2>/dev/null || :) >"$live/there"
-  awk -v there="$live/there" -v window="$window" '
+  awk -v there="$live/there" -v damaged="$work/damaged" -v window="$window" '
     BEGIN {
       while ((getline line < there) > 0) {
         split(line, field, " ")
@@ -107,6 +107,8 @@ list_pending() {
         time_there[name] = field[2]
       }
       RS = "\0"
+      # Fetched again whatever size and time say, see lftp_dry_run.sh.
+      while ((getline path < damaged) > 0) delete size_there[path]
       for (i = 1; i < 256; i++) code[sprintf("%c", i)] = i
     }
     {
@@ -177,6 +179,8 @@ while [[ -s $live/pending ]]; do
   refused=$((refused + $(grep -c '^refused' "$live/fates" || :)))
   cat "$live/refused.words" >>"$errors"
   end_pass "$(wc -l <"$live/fates")" $(($(staged_bytes) - staged))
+  # A server counts a connection for a moment after its end.
+  [[ ! -s $live/pending ]] || sleep 1
 done
 
 # All have had their turn: what is left there is of files that may not be read or have changed.

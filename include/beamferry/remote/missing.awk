@@ -1,9 +1,10 @@
 # Reads a source's census and finds the files that the destination's census lacks, by path, size and time. Writes
 # `todo` (their records), `totals` ("FILES BYTES" of them) and `stats` (see lftp_dry_run.sh).
 #
-# Variables: destination = a census, sorted as the source's; window = seconds by which times may differ.
+# Variables: damaged = paths, NUL-terminated, that are to be fetched whatever size and time say; destination = a census, sorted as the source's; window = seconds by which times may differ.
 BEGIN {
   RS = "\0"
+  while ((getline path < damaged) > 0) is_damaged[path] = 1
   printf "" > todo
   advance()
 }
@@ -24,7 +25,7 @@ BEGIN {
   }
   files[folder]++
   bytes[folder] += field[2]
-  if (there == path "//" && kind == "f" && size == field[2] && near(modified, field[3])) next
+  if (there == path "//" && kind == "f" && size == field[2] && near(modified, field[3]) && !(path in is_damaged)) next
   printf "%s//f//%s//%s//%c", path, field[2], field[3], 0 > todo
   lacking[folder]++
   missing[folder] += field[2]

@@ -5,7 +5,7 @@
 # Reads `live`/pass and the "ok N" of `live`/out.*; the script makes `live`/changed and `live`/misplaced, empty, and
 # reads them at its end: files that are not as they were listed, and lftp's words on those that found no place.
 
-placer=''
+placer='' gate=''
 
 placed_so_far() { # prints BYTES FILES of all folders since the dry run
   cat "$work/placed" 2>/dev/null | awk '{ bytes += $1; files += $2 } END { printf "%.0f %.0f\n", bytes, files }'
@@ -14,12 +14,13 @@ placed_so_far() { # prints BYTES FILES of all folders since the dry run
 # Every second beside the connections: few files wait, so that few have to be looked at again after a kill.
 start_placing() {
   : >"$live/settled"
-  rm -f "$live/pass.over"
+  # Its pause is a read from a pipe, as the ticker's is.
+  exec {gate}<> <(:)
   (
     trap - TERM INT EXIT
-    while [[ ! -e $live/pass.over ]] && kill -0 $$ 2>/dev/null; do
+    while kill -0 $$ 2>/dev/null; do
       settle
-      read -r -t 1 <> <(:) || :
+      if read -r -t 1 -u "$gate"; then break; fi
     done
   ) &
   placer=$!
@@ -27,8 +28,9 @@ start_placing() {
 
 stop_placing() {
   [[ -n $placer ]] || return 0
-  : >"$live/pass.over"
+  echo >&"$gate"
   wait "$placer" 2>/dev/null || :
+  exec {gate}>&-
   placer=''
   settle
 }
