@@ -83,12 +83,13 @@ class Moving(Frozen):
 
 
 class Issued(Frozen):
-    """Where the last certificate is and what it says."""
+    """Where the last certificate is and what it says; ``text`` is all of it, unless it is too long to be kept."""
 
     outcome: Outcome
     folder: str
     at: AwareDatetime
     run_id: str
+    text: str | None = None
 
 
 class LogIn(Frozen):

@@ -15,9 +15,13 @@ from beamferry.errors import PermanentError
 # What a title or a name may take of the asset state.
 TEXT_LIMIT = 300
 README_LIMIT = 4000
-_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200b-\u200f\u202a-\u202e\u2066-\u2069]+")
+# Control characters, and those that are not seen but hide or turn round what stands beside them.
+_UNSEEN = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]+"
+)
 # Today's key, then that of older files.
 _KEYS = {
+    "number": ("beamtimeId", "beamtime-id"),
     "title": ("title",),
     "instrument": ("beamlineAlias", "beamline_alias", "beamline"),
     "proposal": ("proposalId", "proposal-id"),
@@ -64,18 +68,24 @@ def parse_metadata(raw: bytes, beamtime: str, *, personal_data: bool) -> Metadat
         personal_data: whether the principal investigator's name is kept.
 
     Raises:
-        PermanentError: it is no JSON object, or another beamtime's.
+        PermanentError: ``metadata-unreadable``: it is no JSON object, or another beamtime's.
     """
     try:
         found = json.loads(raw.decode("utf-8-sig"))
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise _unreadable(beamtime, f"{type(error).__name__}") from None
+    # The first two are ValueErrors too: the order matters.
+    except UnicodeDecodeError:
+        raise _unreadable(beamtime, "it is not in UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise _unreadable(beamtime, f"it is no JSON from line {error.lineno} on") from None
+    except (ValueError, RecursionError):
+        raise _unreadable(beamtime, "its brackets are nested too deep, or a number is too long") from None
     if not isinstance(found, dict):
         raise _unreadable(beamtime, "it is no JSON object")
-    number = found.get("beamtimeId", found.get("beamtime-id", beamtime))
-    if str(number) != beamtime:
-        raise _unreadable(beamtime, f"it is that of beamtime {_line(str(number))}")
     values = {field: _first(found, keys) for field, keys in _KEYS.items()}
+    number = values["number"]
+    # Its name says whose it is where the file itself does not.
+    if number is not None and _text(number) != beamtime:
+        raise _unreadable(beamtime, f"it is that of another beamtime, {_text(number) or 'without a number'}")
     return Metadata(
         title=_text(values["title"]),
         instrument=_text(values["instrument"]),
@@ -90,7 +100,7 @@ def parse_metadata(raw: bytes, beamtime: str, *, personal_data: bool) -> Metadat
 
 def readme_text(raw: bytes) -> str:
     """Return a README as text that can be shown, its lines kept, up to ``README_LIMIT`` characters."""
-    lines = raw.decode("utf-8", "replace").splitlines()
+    lines = raw.decode("utf-8-sig", "replace").splitlines()
     text = "\n".join(_UNSEEN.sub(" ", line).rstrip() for line in lines).strip()
     if len(text) <= README_LIMIT:
         return text
@@ -109,7 +119,7 @@ def _text(value: object) -> str | None:
 
 def _line(text: str) -> str:
     # A lone surrogate is valid in JSON and in nothing that stores text.
-    plain = text.encode("utf-8", "replace").decode("utf-8")
+    plain = text.strip()
     return " ".join(_UNSEEN.sub(" ", plain).split())[:TEXT_LIMIT]
 
 
@@ -127,7 +137,8 @@ def _name(person: object) -> str | None:
     if not isinstance(person, dict):
         return None
     parts = (_text(person.get(key)) for key in ("firstname", "lastname"))
-    return " ".join(part for part in parts if part) or None
+    # Addresses are not kept, even where somebody typed one as a name.
+    return " ".join(part for part in parts if part and "@" not in part)[:TEXT_LIMIT] or None
 
 
 def _unreadable(beamtime: str, reason: str) -> PermanentError:

@@ -62,7 +62,7 @@ def facility(folder: Path) -> Iterator[tuple[FtpsServer, Path]]:
     subprocess.run([compiler, "-O2", "-o", proxy, HERE / "wanproxy.c"], check=True)
     authority = Authority(folder / "authority", "Beamferry bench")
     port = free_port(FAR)
-    passive = next(low for low in range(41_000, 60_000, 200) if _all_free(low))
+    passive = next(low for low in range(20_000, 32_000, 200) if _all_free(low))
     tree = folder / "tree"
     tree.mkdir()
     server = FtpsServer(
@@ -98,6 +98,7 @@ def facility(folder: Path) -> Iterator[tuple[FtpsServer, Path]]:
 
 
 def _all_free(low: int) -> bool:
+    """Look below the ports that the kernel gives out by itself."""
     used = Path("/proc/net/tcp").read_text(encoding="ascii")
     return not any(f":{port:04X} " in used for port in range(low, low + 200))
 

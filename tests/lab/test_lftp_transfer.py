@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Of the hard names: what a protocol cannot carry, or its server does not send. Such names are refused by the listing.
 LOST = {
-    "pyftpdlib": {b" leading space", b"two\nlines", b"carriage\rreturn", b"n" * 255},
+    "pyftpdlib": {b" leading space", b"two\nlines", b"carriage\rreturn", b"not-utf8-\xff\xfe", b"n" * 255},
     "pure-ftpd": {
         b"two\nlines",
         b"carriage\rreturn",
@@ -37,6 +37,8 @@ LOST = {
     },
     "sftp": {b"two\nlines"},
 }
+# A word of lftp's language would end too late, or too early.
+QUOTED = (b"end\\", b'\\"')
 BEGAN = 1_600_000_000
 OWN = "own"
 
@@ -99,7 +101,7 @@ def own(folder: Path, sizes: dict[str, int]) -> None:
 
 @pytest.mark.parametrize("kind", ["pyftpdlib", "pure-ftpd", "sftp"])
 def test_hard_names_arrive_byte_for_byte(desy: Desy, at_desy: Callable[..., DesyEngine], kind: str) -> None:
-    names = tuple(name for name in HARD_NAMES if name not in LOST[kind])
+    names = tuple(name for name in (*HARD_NAMES, *QUOTED) if name not in LOST[kind])
     with Folder(desy, OWN) as folder:
         odd_names(folder, names)
         set_times(folder, [path for path, _ in walk(folder)], BEGAN, 1000)
@@ -192,11 +194,11 @@ def test_a_file_that_changes_while_it_comes_is_to_do_again(
         must_be_whole(engine)
 
 
-@pytest.mark.parametrize("kind", ["pyftpdlib", "pure-ftpd", "sftp-password"])
+@pytest.mark.parametrize("kind", ["pyftpdlib", "sftp-password"])
 def test_eight_connections_try_a_wrong_password_once(
     desy: Desy, at_desy: Callable[..., DesyEngine], kind: str
 ) -> None:
-    server = {"pyftpdlib": desy.ftps, "pure-ftpd": desy.pure, "sftp-password": desy.sftp_password}[kind]
+    server = desy.ftps if kind == "pyftpdlib" else desy.sftp_password
     engine = planned(at_desy(kind))
     engine.password = "not it"
     before = server.attempts(accepted=False)
@@ -219,7 +221,9 @@ def test_no_process_of_the_transfer_shows_the_password(
             for process in Path("/proc").glob("[0-9]*"):
                 for name in ("cmdline", "environ"):
                     try:
-                        seen.add((process / name).read_bytes())
+                        # The job's own: another test on this machine may show what it likes.
+                        if os.getpgid(int(process.name)) == job.process.pid:
+                            seen.add((process / name).read_bytes())
                     except OSError:
                         continue
 

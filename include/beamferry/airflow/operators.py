@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 # Name of the XCom with the plan; the tasks' values themselves are what Airflow can make instances of.
 PLAN = "plan"
+# What the asset keeps of a certificate, so that people can read it without RDS-SSH; REST takes 64 kB of a value.
+CERTIFICATE_CHARACTERS = 16_000
 # Less than this does not tell what the link can do.
 RATE_BYTES = 50_000_000
 
@@ -297,6 +299,7 @@ class Certify(RemoteJobOperator):
             folder=self.folder,
             at=certificate.issued_at,
             run_id=context["run_id"],
+            text=text if len(text) <= CERTIFICATE_CHARACTERS else None,
         )
         self.state.set("certificate", issued.model_dump(mode="json"))
         for line in text.splitlines()[:12]:

@@ -1,0 +1,1 @@
+"""The board in Airflow's web interface: its plugin, and an API that only reads."""
