@@ -280,7 +280,8 @@ def _checks(certificate: Certificate) -> Iterator[str]:
         yield f"    cd {shlex.quote(certificate.destination)} &&"
         yield from _command((("sha256sum", "-c", "--quiet"), (manifest,)))
     if certificate.verdict.level is not Level.FULL:
-        yield "  all content by Airflow: start a run in mode 'verify only' with verification 'full'."
+        yield "  all content by Airflow: start a run in mode 'verify only' with"
+        yield "  verification 'full'."
 
 
 def _command(parts: Iterable[tuple[str, ...]]) -> Iterator[str]:

@@ -100,7 +100,7 @@ def parse_metadata(raw: bytes, beamtime: str, *, personal_data: bool) -> Metadat
 
 def readme_text(raw: bytes) -> str:
     """Return a README as text that can be shown, its lines kept, up to ``README_LIMIT`` characters."""
-    lines = raw.decode("utf-8-sig", "replace").splitlines()
+    lines = raw.decode("utf-8", "replace").splitlines()
     text = "\n".join(_UNSEEN.sub(" ", line).rstrip() for line in lines).strip()
     if len(text) <= README_LIMIT:
         return text
@@ -119,7 +119,7 @@ def _text(value: object) -> str | None:
 
 def _line(text: str) -> str:
     # A lone surrogate is valid in JSON and in nothing that stores text.
-    plain = text.strip()
+    plain = text.encode("utf-8", "replace").decode("utf-8")
     return " ".join(_UNSEEN.sub(" ", plain).split())[:TEXT_LIMIT]
 
 

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     from beamferry.lab.desy import Desy
 
-# Of the hard names: what a protocol cannot carry, or its server does not send. Such names are refused by the listing.
+# A word of lftp's language would end too late, or too early.
+QUOTED = (b"end\\", b'\\"')
+# Of all of them: what a protocol cannot carry, or its server does not send. Such names are refused by the listing.
 LOST = {
     "pyftpdlib": {b" leading space", b"two\nlines", b"carriage\rreturn", b"not-utf8-\xff\xfe", b"n" * 255},
     "pure-ftpd": {
@@ -34,11 +36,10 @@ LOST = {
         b"back\\slash",
         b" leading space",
         b"trailing space ",
+        *QUOTED,
     },
     "sftp": {b"two\nlines"},
 }
-# A word of lftp's language would end too late, or too early.
-QUOTED = (b"end\\", b'\\"')
 BEGAN = 1_600_000_000
 OWN = "own"
 

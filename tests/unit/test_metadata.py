@@ -49,6 +49,11 @@ def test_an_address_typed_as_a_name_stays_out() -> None:
     assert parse_metadata(raw, BEAMTIME, personal_data=True).pi == "Daniel"
 
 
+def test_a_name_is_short() -> None:
+    raw = json.dumps({"pi": {"firstname": "C" * TEXT_LIMIT, "lastname": "Daniel"}}).encode()
+    assert parse_metadata(raw, BEAMTIME, personal_data=True).pi == "C" * TEXT_LIMIT
+
+
 @pytest.mark.parametrize(
     ("raw", "reason"),
     [
@@ -81,7 +86,8 @@ def test_what_is_no_metadata_of_this_beamtime_is_an_error(raw: bytes, reason: st
     [
         b'{"title": "x"}',
         b'\xef\xbb\xbf{"title": "x"}',
-        b'{"title": "x", "beamtimeId": null, "proposalId": NaN, "eventStart": 1e999, "pi": "x", "corePath": {}}',
+        b'{"title": "x", "beamtimeId": null, "proposalId": NaN, "retentionPeriod": true}',
+        b'{"title": "x", "eventStart": 1e999, "pi": "x", "corePath": {}}',
         b'{"title": "x", "beamtimeId": 11010750, "eventStart": "0001-01-01T00:00:00+10:00", "eventEnd": "soon"}',
         b'{"title": "w", "title": "x"}',
     ],
@@ -127,7 +133,7 @@ def unseen(text: str) -> str:
     )
 
 
-@given(st.text())
+@given(st.text(st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp", "Ll"])))
 def test_a_title_is_one_line_that_can_be_seen(title: str) -> None:
     raw = json.dumps({"title": title}).encode()
     found = parse_metadata(raw, BEAMTIME, personal_data=False).title
@@ -135,7 +141,7 @@ def test_a_title_is_one_line_that_can_be_seen(title: str) -> None:
 
 
 def test_a_title_cannot_turn_the_line_round() -> None:
-    raw = json.dumps({"title": "a\u202eb\nc\x1b[31m d\u061c\ufeffe"}).encode()
+    raw = json.dumps({"title": "a\u202eb\nc\x1b[31m d\u061c\ufeff\u2060\u2066e"}).encode()
     assert parse_metadata(raw, BEAMTIME, personal_data=False).title == "a b c [31m d e"
 
 

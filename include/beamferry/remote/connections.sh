@@ -35,6 +35,7 @@ connect() { # WORKER WORKERS
 
 is_in() { grep -qx in "$live/out.$1"; }
 
+# A pause that ends early is none of our business: a stall ends all children, and a pause is one.
 # Runs one pass: the first connection logs in before the others try, so that a wrong password is tried once.
 run_pass() { # KIND
   local worker pid alive count
@@ -48,11 +49,11 @@ run_pass() { # KIND
     -v name="$live/commands." -v staging="${staging:-}" -v destination="$destination" -v scratch="$live" -f "$here/deal.awk"
   connections=()
   connect 0 "$workers"
-  until is_in 0 || ! kill -0 "${connections[0]}" 2>/dev/null; do sleep 0.1; done
+  until is_in 0 || ! kill -0 "${connections[0]}" 2>/dev/null; do sleep 0.1 || :; done
   if is_in 0; then
     for ((worker = 1; worker < workers; worker++)); do
       [[ -e $live/commands.$worker ]] || break
-      sleep "$START_SPREAD"
+      sleep "$START_SPREAD" || :
       connect "$worker" "$workers"
     done
   fi
@@ -66,7 +67,7 @@ run_pass() { # KIND
       # A connection that is lost for good would try and fail for each of its files.
       ! grep -qE "$LOST|$FULL" "$live/out.$worker" || kill "$pid" 2>/dev/null || :
     done
-    ((alive == 0)) || sleep 0.2
+    ((alive == 0)) || sleep 0.2 || :
   done
   wait "${connections[@]}" 2>/dev/null || :
   if [[ -e $BEAMFERRY_JOB/stalled ]]; then
@@ -124,5 +125,5 @@ end_pass() { # NEW-FATES NEW-BYTES-OF-UNFINISHED-FILES
     cat "$live/fatal" >>"$errors"
     end_with 68
   fi
-  sleep $((idle * 2))
+  sleep $((idle * 2)) || :
 }
