@@ -117,3 +117,30 @@ def test_a_run_waits_for_a_person_and_waits_again_when_the_session_is_lost(atten
     assert "log_in" not in runs.known()
     assert len(asking()) == 2
     runs.lab.run_on_rds(stop)
+
+
+@pytest.mark.long
+def test_rsync_goes_over_a_persons_session_as_well(runs: Runs) -> None:
+    """Diamond asks the lab's account for no second factor; nothing in the run knows that."""
+    before = runs.lab.registry.read_text()
+    found = yaml.safe_load(before)
+    entry = found["beamtimes"][0] | {"id": "mg25682-3", "source": runs.lab.source, "auth": "interactive"}
+    entry |= {"ended": datetime.now(UTC).date() - timedelta(days=100)}
+    new = runs.lab.registry.with_suffix(".new")
+    new.write_text(yaml.safe_dump(found | {"beamtimes": [*found["beamtimes"], entry]}, sort_keys=False))
+    new.replace(runs.lab.registry)
+    ours = replace(runs, dag_id="beamtime_diamond_mg25682-3")
+    try:
+        run = ours.begin(bandwidth_limit=1)
+        command = asked(ours, run, "verify_access")["command"]
+        person_types(ours, command)
+        ours.wait(lambda: ours.tasks(run).get("transfer") == "deferred", "the transfer runs")
+        stop = ("ssh", "-O", "exit", "-o", f"ControlPath={login.socket(ours.beamtime)}", "ssh.diamond.ac.uk")
+        runs.lab.run_on_rds(stop)
+        asked(ours, run, "transfer")
+        person_types(ours, command)
+        assert ours.end_of(run) == "success", ours.tasks(run)
+        assert ours.certificate()["outcome"] == "verified"
+        runs.lab.run_on_rds(stop)
+    finally:
+        runs.lab.registry.write_text(before)
