@@ -99,6 +99,8 @@ def test_it_comes_home_over_ftps_folder_by_folder(desy: Runs) -> None:
     assert (verdict["outcome"], verdict["level"]) == ("verified", "full")
 
 
+# In CI the run that waits for a person comes over SFTP, see test_attended.py.
+@pytest.mark.long
 def test_it_comes_home_over_sftp(desy: Runs) -> None:
     shutil.rmtree(desy.destination, ignore_errors=True)
     write(desy, "sftp")

@@ -35,10 +35,9 @@ connect() { # WORKER WORKERS
 
 is_in() { grep -qx in "$live/out.$1"; }
 
-# A pause that ends early is none of our business: a stall ends all children, and a pause is one.
 # Runs one pass: the first connection logs in before the others try, so that a wrong password is tried once.
 run_pass() { # KIND
-  local worker pid alive count
+  local worker alive count ended
   passes=$((passes + 1))
   ((workers > 0)) || workers=$streams
   head -n "$PASS_FILES" "$live/pending" >"$live/pass"
@@ -49,6 +48,7 @@ run_pass() { # KIND
     -v name="$live/commands." -v staging="${staging:-}" -v destination="$destination" -v scratch="$live" -f "$here/deal.awk"
   connections=()
   connect 0 "$workers"
+  # Of each pause: a stall ends all processes below the script, and that must not end the script.
   until is_in 0 || ! kill -0 "${connections[0]}" 2>/dev/null; do sleep 0.1 || :; done
   if is_in 0; then
     for ((worker = 1; worker < workers; worker++)); do
@@ -59,13 +59,13 @@ run_pass() { # KIND
   fi
   alive=1
   while ((alive)); do
+    # A connection that is lost for good would try and fail for each of its files.
+    ended=$'\n'$(grep -lE "$LOST|$FULL" "$live"/out.* || :)$'\n'
     alive=0
     for ((worker = 0; worker < ${#connections[@]}; worker++)); do
-      pid=${connections[worker]}
-      kill -0 "$pid" 2>/dev/null || continue
+      kill -0 "${connections[worker]}" 2>/dev/null || continue
       alive=1
-      # A connection that is lost for good would try and fail for each of its files.
-      ! grep -qE "$LOST|$FULL" "$live/out.$worker" || kill "$pid" 2>/dev/null || :
+      [[ $ended != *$'\n'"$live/out.$worker"$'\n'* ]] || kill "${connections[worker]}" 2>/dev/null || :
     done
     ((alive == 0)) || sleep 0.2 || :
   done
@@ -104,7 +104,8 @@ end_pass() { # NEW-FATES NEW-BYTES-OF-UNFINISHED-FILES
   rm -f "$live"/out.*
   mv -f "$live/left" "$live/pending"
   [[ -s $live/pending ]] || return 0
-  lost=$((lost + 1))
+  # More files than one pass has are no loss.
+  (($(wc -l <"$live/fates") == $(wc -l <"$live/pass"))) || lost=$((lost + 1))
   if grep -qE "$FULL" "$live/fatal"; then
     cat "$live/fatal" >>"$errors"
     end_with 11

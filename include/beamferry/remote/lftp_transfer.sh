@@ -180,7 +180,7 @@ while [[ -s $live/pending ]]; do
   cat "$live/refused.words" >>"$errors"
   end_pass "$(wc -l <"$live/fates")" $(($(staged_bytes) - staged))
   # A server counts a connection for a moment after its end.
-  [[ ! -s $live/pending ]] || sleep 1
+  [[ ! -s $live/pending ]] || sleep 1 || :
 done
 
 # All have had their turn: what is left there is of files that may not be read or have changed.

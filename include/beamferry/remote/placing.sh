@@ -28,7 +28,8 @@ start_placing() {
 
 stop_placing() {
   [[ -n $placer ]] || return 0
-  echo >&"$gate"
+  # Two lines: bash loses the first when it comes in the instant in which the pause ends.
+  printf '\n\n' >&"$gate"
   wait "$placer" 2>/dev/null || :
   exec {gate}>&-
   placer=''

@@ -107,7 +107,8 @@ start_ticker() {
 # Lets the ticker finish what it is writing: killed, it could leave a child that renames its older file over ours.
 stop_ticker() {
   [[ -n $ticker ]] || return 0
-  echo >&"$bell"
+  # Two lines: bash loses the first when it comes in the instant in which the pause ends.
+  printf '\n\n' >&"$bell"
   wait "$ticker" 2>/dev/null || :
   exec {bell}>&-
   ticker=''
