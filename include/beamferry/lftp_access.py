@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 from beamferry.access import Facts, Finding, bad, errand, judge_destination, judge_tools
 from beamferry.beamtime import Transport
 from beamferry.errors import PermanentError
-from beamferry.lftp_complaints import Seen, certificate_error, interpret_log_in
+from beamferry.lftp_complaints import (
+    Seen,
+    certificate_error,
+    interpret_log_in,
+    source_missing,
+    tells_of_account,
+    tells_of_source,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,9 +28,11 @@ if TYPE_CHECKING:
 
 # A certificate with fewer days left is worth a word: facilities forget theirs too.
 CERTIFICATE_DAYS = 14
+# Names in a message; more than this helps nobody.
+_NAMED = 20
 # openssl's verify return codes: 9 and 10 are times, 62 and 64 names; 0 is well.
 _TIMES, _NAMES = {"9", "10"}, {"62", "64"}
-_OTHER = re.compile(r"beamtime-metadata-(?P<id>[A-Za-z0-9_]+)\.json")
+_METADATA = re.compile(r"beamtime-metadata-(?P<id>[A-Za-z0-9_]+)\.json")
 _PORTAL = "open the Gamma Portal (https://gammaportal.desy.de), register the beamtime for FTP again"
 
 
@@ -55,6 +64,11 @@ def _certificate(facts: Facts, beamtime: DesyBeamtime, site: Site, today: date) 
         return
     ends = facts.number("cert_ends")
     day = None if ends is None else datetime.fromtimestamp(ends, UTC).date()
+    if code != "0" and (facts.is_so("source_listed") or tells_of_account(facts.get("far_errors"))):
+        # lftp checks it too, and what it checks against is what counts.
+        text = f"lftp trusts the certificate of {beamtime.host}; openssl does not ({facts.get('cert_text')})"
+        yield Finding("certificate", text)
+        return
     if code != "0":
         reason = (
             "expired" if code in _TIMES else "does not match" if code in _NAMES else facts.get("cert_text")
@@ -64,7 +78,8 @@ def _certificate(facts: Facts, beamtime: DesyBeamtime, site: Site, today: date) 
         return
     left = None if day is None else (day - today).days
     if left is not None and left <= CERTIFICATE_DAYS:
-        yield Finding("certificate", f"The certificate of {beamtime.host} expires in {left} days: tell DESY")
+        when = "today" if left == 0 else "tomorrow" if left == 1 else f"in {left} days"
+        yield Finding("certificate", f"The certificate of {beamtime.host} expires {when}: tell DESY")
     else:
         yield Finding(
             "certificate", f"The certificate of {beamtime.host} is trusted" + (f" until {day}" if day else "")
@@ -77,9 +92,8 @@ def _log_in(facts: Facts, beamtime: DesyBeamtime, site: Site) -> Iterator[Findin
     who = errand(beamtime, site)
     if not facts.is_so("source_listed"):
         words = facts.get("far_errors")
-        # The folder itself, and not the log-in.
-        if "Access failed" in words or "No such file" in words or "Couldn't" in words:
-            yield bad("source", _no_source(beamtime))
+        if tells_of_source(words):
+            yield bad("source", source_missing(who))
         elif facts.get("far_exit") == "124":
             yield bad("log-in", interpret_log_in("no answer in time", who))
         else:
@@ -87,36 +101,50 @@ def _log_in(facts: Facts, beamtime: DesyBeamtime, site: Site) -> Iterator[Findin
         return
     how = "FTP with TLS" if beamtime.protocol is Transport.FTPS else "SFTP"
     yield Finding("log-in", f"DESY lets {beamtime.account} in at {beamtime.host} by {how}")
-    folders = _names(facts.get("folders"))
-    files = _names(facts.get("files"))
-    others = [
-        match["id"] for name in files if (match := _OTHER.fullmatch(name)) and match["id"] != beamtime.id
-    ]
-    if others and f"beamtime-metadata-{beamtime.id}.json" not in files:
+    yield from _source(facts, beamtime)
+
+
+def _source(facts: Facts, beamtime: DesyBeamtime) -> Iterator[Finding]:
+    """Yield whether what is shown is the beamtime, with the folders that the entry names."""
+    folders, files = _names(facts.get("folders")), facts.number("files") or 0
+    known = _names(facts.get("metadata_files"))
+    others = [match["id"] for name in known if (match := _METADATA.fullmatch(name))]
+    over_ftp = beamtime.protocol is Transport.FTPS
+    if not folders and not files:
+        yield bad("source", _nothing_there(beamtime))
+        return
+    if others and beamtime.id not in others:
         yield bad(
             "source",
             PermanentError(
                 "registration-other",
                 f"DESY shows beamtime {others[0]} here, not {beamtime.id}",
                 f"one beamtime is open to FTP at a time: {_PORTAL}"
-                if beamtime.protocol is Transport.FTPS
+                if over_ftp
                 else "correct the id or the source of the entry",
             ),
         )
         return
-    for name in beamtime.folders:
-        if name not in folders:
-            yield bad("folders", _no_folder(name, folders, beamtime))
-    there = ", ".join(folders) or "no folder"
-    yield Finding("source", f"{beamtime.source_path} holds {there} and {len(files):,} files")
+    # A list too long to be told is no proof that a folder is missing.
+    if facts.get("folders_cut") in {"", "0"}:
+        for name in beamtime.folders:
+            if name not in folders:
+                yield bad("folders", _no_folder(name, folders, beamtime))
+    there = _few(folders) or "no folder"
+    yield Finding("source", f"{beamtime.source_path} holds {there} and {files:,} file{'s' * (files != 1)}")
+    if not others and over_ftp:
+        yield Finding(
+            "beamtime", f"No metadata file there says whether it is {beamtime.id}: see for yourself"
+        )
 
 
-def _no_source(beamtime: DesyBeamtime) -> PermanentError:
+def _nothing_there(beamtime: DesyBeamtime) -> PermanentError:
     return PermanentError(
         "source-missing",
-        f"DESY shows {beamtime.account} no folder {beamtime.source_path}",
-        "check id and account of the entry; if they are right, ask the beamtime's principal investigator to add you in "
-        "DOOR, or DESY whether the data went to tape",
+        f"DESY lets {beamtime.account} in and shows nothing at all in {beamtime.source_path}",
+        f"no beamtime may be open to FTP: {_PORTAL}"
+        if beamtime.protocol is Transport.FTPS
+        else "ask DESY whether the data went to tape",
     )
 
 
@@ -126,8 +154,13 @@ def _no_folder(name: str, folders: tuple[str, ...], beamtime: DesyBeamtime) -> P
     return PermanentError(
         "folder-missing",
         f"{beamtime.id} has no folder '{name}' at DESY",
-        f"{meant}correct 'folders' in the entry; DESY shows {', '.join(folders) or 'none'}",
+        f"{meant}correct 'folders' in the entry; DESY shows {_few(folders) or 'none'}",
     )
+
+
+def _few(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _names(value: str) -> tuple[str, ...]:

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from beamferry.complaints import failing_files, interpret_ssh, shown
 from beamferry.complaints import interpret_exit as interpret_common
-from beamferry.complaints import interpret_ssh, shown
 from beamferry.errors import BeamferryError, PermanentError, TransientError
 
 if TYPE_CHECKING:
@@ -19,16 +19,29 @@ if TYPE_CHECKING:
 UNREADABLE, CHANGED, BAD_LINE, CUT, LOG_IN, BROKEN = 23, 24, 65, 66, 67, 68
 # Names in a message; more than this helps nobody, the count says the rest.
 _NAMED = 20
-_REFUSED = re.compile(r"^\w*:? ?Access failed: (?P<reason>[^\n]*?) \((?P<path>[^\n]*)\)$", re.MULTILINE)
+_REFUSED = re.compile(
+    r"^\w*:? ?Access failed: (?P<reason>[^\n]*?) \((?:\./)?(?P<path>[^\n]*)\)$", re.MULTILINE
+)
+_GONE = "No such file"
 _OURS = re.compile(
-    r"^beamferry: (?P<what>unlisted|unseen|cut|unreadable-line|changed|no-password): (?P<text>.*)$",
+    r"^beamferry: (?P<what>unlisted|unseen|cut|unreadable-line|changed|unread|no-password): (?P<text>.*)$",
     re.MULTILINE,
 )
-_BUSY = re.compile(r"\b421\b|[Tt]oo many (?:connections|users|logins)|maximum number of", re.MULTILINE)
+# The reply's number as lftp shows it, and not in the name of a file.
+_BUSY = re.compile(
+    r"(?:^|[ (])421[ -]|[Tt]oo many (?:connections|users|logins)|maximum number of", re.MULTILINE
+)
+# lftp says it in one way; OpenSSH's sftp, which names no reason for most of it, in another one for each command.
+_NO_SOURCE = re.compile(
+    r"(?:^|\s)(?:cd: Access failed: |stat remote: |remote readdir\(|Can't change directory: "
+    r"|Couldn't (?:canonicalize|stat remote file|read directory)\b)"
+)
+# What lftp says once it has got beyond the certificate.
+_BEYOND_TLS = re.compile(r"Login failed: 530")
 # GnuTLS's words and OpenSSL's: lftp is built with either.
 _CERTIFICATE = re.compile(r"Certificate verification: (?P<reason>[^\n]*)")
 _EXPIRED = re.compile(r"expired|not yet (?:valid|activated)")
-_OTHER_NAME = re.compile(r"does(?:n't| not) match|not match", re.IGNORECASE)
+_OTHER_NAME = re.compile(r"(?:n't|not) match|mismatch", re.IGNORECASE)
 _NO_TLS = re.compile(
     r"ssl-force is set and server does not support|SSL/TLS required|TLS (?:not supported|unavailable)"
 )
@@ -37,6 +50,11 @@ _UNKNOWN_HOST = re.compile(
 )
 _WRONG_PASSWORD = re.compile(
     r"Login failed: |Login incorrect|[Pp]ermission denied[^\n]*\([^)]*(?:password|keyboard)[^)]*\)"
+)
+# What ssh says of a server that asks a person; one that takes keys too says so there.
+_ASKS_A_PERSON = re.compile(r"[Pp]ermission denied[^\n]*\((?!publickey)[^)]*keyboard-interactive[^)]*\)")
+_SECOND_FACTOR = (
+    "if it asks for a second factor, a person has to log in: write auth: interactive into the entry"
 )
 
 
@@ -57,6 +75,8 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
     if code == LOG_IN:
         return interpret_log_in(stderr, errand)
     if code == BROKEN:
+        if tells_of_source(stderr):
+            return source_missing(errand)
         if _BUSY.search(stderr) or _UNKNOWN_HOST.search(stderr) or _CERTIFICATE.search(stderr):
             return interpret_log_in(stderr, errand)
         return TransientError(
@@ -70,6 +90,8 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
 def interpret_log_in(stderr: str, errand: Errand) -> BeamferryError:  # noqa: PLR0911
     """Return why lftp or sftp did not get in, as a sentence with its remedy."""
     at, host, account = errand.facility, errand.host, errand.account
+    if errand.log_in is not None:
+        return interpret_ssh(stderr, errand)
     where = f"the Airflow connection '{errand.connection}'" if errand.connection else "~/.netrc on RDS-SSH"
     ours = {match["what"]: match["text"] for match in _OURS.finditer(stderr)}
     if "no-password" in ours:
@@ -92,22 +114,49 @@ def interpret_log_in(stderr: str, errand: Errand) -> BeamferryError:  # noqa: PL
             f"{host} takes no more connections of {account} just now",
             "this is tried again; if it stays, close other programs that are logged in there, or lower streams",
         )
-    if errand.connection is None and "publickey" in stderr:
-        return interpret_ssh(stderr, errand)
-    if _WRONG_PASSWORD.search(stderr):
-        return PermanentError(
-            "facility-password-refused",
-            f"{at} refused the password of {account} at {host}",
-            f"write the right one into {where}; it was tried once and is not tried again before you start a run, "
-            "as accounts are locked after a few wrong ones",
-        )
     if _UNKNOWN_HOST.search(stderr):
         return TransientError(
             "facility-unknown-host",
             f"RDS-SSH cannot resolve the name {host}",
             "this is tried again; if it stays, ask Research IT about the name service of RDS-SSH",
         )
+    asked = _ASKS_A_PERSON.search(stderr) is not None
+    if errand.connection is None and "Login failed" not in stderr:
+        if asked:
+            return PermanentError(
+                "facility-key-refused",
+                f"{host} takes no key of account {account}",
+                f"ask {at}; {_SECOND_FACTOR}",
+            )
+        return interpret_ssh(stderr, errand)
+    if _WRONG_PASSWORD.search(stderr):
+        return PermanentError(
+            "facility-password-refused",
+            f"{at} refused the password of {account} at {host}",
+            f"write the right one into {where}; it was tried once and is not tried again before you start a run, "
+            "as accounts are locked after a few wrong ones" + (f"; {_SECOND_FACTOR}" if asked else ""),
+        )
     return interpret_ssh(stderr, errand)
+
+
+def tells_of_source(stderr: str) -> bool:
+    """Say whether lftp or sftp was let in, and then not into the source."""
+    return _NO_SOURCE.search(stderr) is not None
+
+
+def tells_of_account(stderr: str) -> bool:
+    """Say whether lftp took the certificate for good and it was the account that was refused."""
+    return _BEYOND_TLS.search(stderr) is not None
+
+
+def source_missing(errand: Errand) -> PermanentError:
+    """Return the error of a beamtime's folder that the account is not shown."""
+    return PermanentError(
+        "source-missing",
+        f"{errand.facility} shows {errand.account} no folder {errand.source}",
+        "check id and account of the entry; if they are right, ask the beamtime's principal investigator to add you in "
+        f"DOOR, or {errand.facility} whether the data went to tape",
+    )
 
 
 @dataclass(frozen=True)
@@ -143,20 +192,34 @@ def certificate_error(reason: str, errand: Errand, seen: Seen = Seen()) -> Perma
 
 
 def _unreadable(stderr: str, errand: Errand) -> PermanentError:
-    files = dict.fromkeys(
-        [f"{shown(match['path'])} ({match['reason']})" for match in _REFUSED.finditer(stderr)]
-        + [shown(match["text"]) for match in _OURS.finditer(stderr) if match["what"] == "unlisted"]
+    ours = [(match["what"], shown(match["text"])) for match in _OURS.finditer(stderr)]
+    here = tuple(dict.fromkeys(text for what, text in ours if what == "unread")) + failing_files(stderr)
+    if here:
+        return PermanentError(
+            "files-unreadable",
+            f"{len(here):,} files or folders of {errand.beamtime} cannot be read at RDS: {_some(here)}",
+            f"see who owns them below {errand.destination}, and that the share is healthy; then start the run again",
+        )
+    there = tuple(
+        dict.fromkeys(
+            [f"{shown(match['path'])} ({match['reason']})" for match in _REFUSED.finditer(stderr)]
+            + [text for what, text in ours if what == "unlisted"]
+        )
     )
     return PermanentError(
         "files-unreadable",
-        f"{len(files):,} files or folders of {errand.beamtime} cannot be read: {_some(tuple(files))}",
+        f"{len(there):,} files or folders of {errand.beamtime} cannot be read: {_some(there)}"
+        if there
+        else f"Not everything of {errand.beamtime} can be read ({_last_line(stderr)})",
         f"ask the person who owns them, or {errand.facility}, for read permission, or leave them behind by 'exclude' "
         "in the entry; then start the run again",
     )
 
 
 def _changed(stderr: str, errand: Errand) -> TransientError:
-    changed = tuple(shown(match["text"]) for match in _OURS.finditer(stderr) if match["what"] == "changed")
+    ours = [shown(match["text"]) for match in _OURS.finditer(stderr) if match["what"] == "changed"]
+    gone = [shown(match["path"]) for match in _REFUSED.finditer(stderr) if _GONE in match["reason"]]
+    changed = tuple(dict.fromkeys(ours + gone))
     which = f" ({_some(changed)})" if changed else ""
     return TransientError(
         "source-changing",

@@ -48,7 +48,7 @@ def strike(engine: DesyEngine, job: Job, chance: random.Random) -> str:
     what = chance.choice(("lftp", "ssh" if kind == "sftp" else "lftp", "leader", "all", "server"))
     if what in {"lftp", "ssh"}:
         for number in chance.sample(there := children(job, what), min(len(there), chance.randint(1, 2))):
-            os.kill(session.number, signal.SIGKILL)
+            os.kill(number, signal.SIGKILL)
     elif what == "leader":
         os.kill(job.process.pid, signal.SIGKILL)
     elif what == "all":
@@ -59,7 +59,7 @@ def strike(engine: DesyEngine, job: Job, chance: random.Random) -> str:
         server.start()
     else:
         for session in desy.sftp.sessions():
-            os.kill(session.number, signal.SIGKILL)
+            os.kill(session.pid, signal.SIGKILL)
     return what
 
 

@@ -16,6 +16,10 @@ here=$(dirname "$0")
 readonly METADATA_BYTES=65536
 readonly README_BYTES=8192
 readonly LOG_IN_SECONDS=90
+# What the log-in may write to the host's /tmp, in KiB, and to our answer.
+readonly SCRATCH_KIB=65536
+readonly FOLDERS_BYTES=30000
+readonly LISTED=beamferry-listed
 
 root='' destination='' beamtime='' scratch=''
 
@@ -78,32 +82,59 @@ probe_certificate() {
 }
 
 # Over FTP by lftp, which also shows whether it and the server understand each other.
-look_by_lftp() {
+look_by_lftp() (
+  ulimit -c 0 -f "$SCRATCH_KIB"
   {
     echo 'set cmd:cls-default ""'
     echo 'cls -1aB --perms "./"'
+    echo "echo $LISTED"
     echo 'set cmd:fail-exit no'
     echo "get $1 -o $(lftp_word "$scratch/metadata")"
     echo "get $2 -o $(lftp_word "$scratch/readme")"
   } | lftp_session >"$scratch/listing" 2>"$errors"
-}
+)
 
 # Over SFTP by OpenSSH, whose words name what is wrong with a key or a host.
-look_by_sftp() {
-  local -a words
+look_by_sftp() (
   read -r -a words <<<"$far_words"
+  ulimit -c 0 -f "$SCRATCH_KIB"
   {
     printf 'cd %s\n' "$(lftp_word "${far_root:-/}")"
     echo 'ls -lan'
+    echo 'pwd'
     echo "-get $1 $(lftp_word "$scratch/metadata")"
     echo "-get $2 $(lftp_word "$scratch/readme")"
-  } | sftp_session "${words[@]:1}" >"$scratch/long" 2>"$errors"
+  } | sftp_session "${words[@]:1}" >"$scratch/long" 2>"$errors" || code=$?
   # PERMISSIONS LINKS USER GROUP SIZE MONTH DAY TIME NAME, the name as OpenSSH shows it.
-  sed -nE 's/^([-dlbcps][^ ]*) +[^ ]+ +[^ ]+ +[^ ]+ +[0-9]+ +[^ ]+ +[^ ]+ +[^ ]+ (.*)$/\1 \2/p' "$scratch/long" >"$scratch/listing"
+  sed -nE "s/^([-dlbcps][^ ]*) +[^ ]+ +[^ ]+ +[^ ]+ +[0-9]+ +[^ ]+ +[^ ]+ +[^ ]+ (.*)\$/\1 \2/p; s/^Remote working directory: .*/$LISTED/p" \
+    "$scratch/long" >"$scratch/listing"
+  exit "${code:-0}"
+)
+
+# Folders with a slash behind each name, as no name holds one; of files those by which a beamtime is known.
+tell_listing() {
+  say source_listed yes
+  awk -v mark="$LISTED" -v room="$FOLDERS_BYTES" '
+    $0 == mark { next }
+    {
+      name = substr($0, index($0, " ") + 1)
+      sub(/^ +/, "", name)
+      gsub(/[\001-\037\177]/, " ", name)
+      if (name == "." || name == "..") next
+      if (substr($0, 1, 1) != "d") {
+        files++
+        if (name ~ /^beamtime-metadata-[A-Za-z0-9_]+\.json$/) known = known name "/"
+      } else if (length(folders) + length(name) < room) folders = folders name "/"
+      else cut++
+    }
+    END {
+      printf "folders=%s\nfolders_cut=%d\nfiles=%d\nmetadata_files=%s\n", folders, cut, files, substr(known, 1, 1000)
+    }' "$scratch/listing"
 }
 
 say lftp "$(command -v lftp >/dev/null && first_line lftp --version | sed 's/ | / /; s/ | .*//')"
-probe_tools lftp sftp timeout openssl
+say openssl "$(command -v openssl >/dev/null && first_line openssl version)"
+probe_tools lftp sftp timeout cmp ps
 (trap - EXIT && probe_destination)
 say near_time "$(date +%s)"
 for tool in lftp sftp timeout; do command -v "$tool" >/dev/null || finish 77; done
@@ -117,17 +148,8 @@ if [[ $far_transport == ftps ]]; then
 else
   look_by_sftp "$(lftp_word "$metadata")" "$(lftp_word "$readme")" || code=$?
 fi
-if [[ -s $scratch/listing ]]; then
-  # No name holds a slash, so it stands between them; what is not printable is left to the listing to refuse.
-  say source_listed yes
-  for kind in folders files; do
-    say "$kind" "$(awk -v kind="$kind" '
-      {
-        name = substr($0, index($0, " ") + 1)
-        sub(/^ +/, "", name)
-        if (name != "." && name != ".." && (substr($0, 1, 1) == "d") == (kind == "folders")) printf "%s/", name
-      }' "$scratch/listing")"
-  done
+if grep -qx "$LISTED" "$scratch/listing"; then
+  tell_listing
   # Small files whose loss would cost nothing but a title: whether they came is a fact of its own.
   for kind in metadata readme; do
     limit=$METADATA_BYTES

@@ -2,11 +2,15 @@
 # Compares the destination with its source from a fresh listing of the one and a census of the other.
 #
 #   lftp_verify.sh --work W --streams N --level sizes|sampled|full --samples K --sample-bytes B --seed INT
-#                  --destination D [--exclude PATH]... [--folder NAME]... [--tokens yes] FACILITY'S ARGUMENTS (see lftp.sh)
+#                  [--limit BYTES-PER-SECOND] --destination D [--exclude PATH]... [--folder NAME]... [--tokens yes]
+#                  FACILITY'S ARGUMENTS (see lftp.sh)
 #
 # Leaves in W/verify what verify.sh does. FTP knows no checksum that all servers have: content is fetched once more and
 # compared as it comes, without touching the disk. Exit 0 when the comparison could be made, whatever it found; 23 when
-# something could not be read; the codes of listing.sh and lftp_transfer.sh otherwise.
+# something could not be read; 24 when files went away or changed meanwhile; the codes of listing.sh and lftp_transfer.sh
+# otherwise. $errors then has lftp's own words, and lines of ours:
+#   beamferry: changed: PATH          (its content ends elsewhere than the listing said)
+#   beamferry: unread: PATH (REASON)  (the copy at the destination)
 set -euo pipefail
 here=$(dirname "$0")
 # shellcheck source=include/beamferry/remote/progress.sh
@@ -23,7 +27,7 @@ here=$(dirname "$0")
 . "$here/sampling.sh"
 begin census 'lftp|ssh|find'
 result_name=verify
-require lftp ssh sftp awk find sort uniq sed shuf base64 xargs cmp pgrep readlink
+require lftp ssh sftp awk find sort uniq sed shuf base64 xargs cmp pgrep ps readlink
 
 work='' level='' samples=1 sample_bytes=0 seed='' destination='' streams=1 limit=0
 exclude=() folders=()
@@ -36,6 +40,7 @@ while (($#)); do
     --sample-bytes) sample_bytes=${2:-} && shift 2 ;;
     --seed) seed=${2:-} && shift 2 ;;
     --stall) stall=${2:-} && shift 2 ;;
+    --limit) limit=${2:-} && shift 2 ;;
     --destination) destination=${2:-} && shift 2 ;;
     --exclude) exclude+=("${2:-}") && shift 2 ;;
     --folder) folders+=("${2:-}") && shift 2 ;;
@@ -45,8 +50,8 @@ while (($#)); do
 done
 [[ -n $work && -n $destination ]] || refuse "lftp_verify.sh: --work and --destination are needed"
 [[ $level =~ ^(sizes|sampled|full)$ ]] || refuse "lftp_verify.sh: --level must be sizes, sampled or full"
-[[ $streams =~ ^[1-9][0-9]?$ && $samples =~ ^[1-9][0-9]*$ && $sample_bytes =~ ^[0-9]+$ && $stall =~ ^[0-9]+$ ]] ||
-  refuse "lftp_verify.sh: --streams, --samples, --sample-bytes and --stall must be numbers"
+[[ $streams =~ ^[1-9][0-9]?$ && $samples =~ ^[1-9][0-9]*$ && $sample_bytes$stall$limit =~ ^[0-9]+$ ]] ||
+  refuse "lftp_verify.sh: --streams, --samples, --sample-bytes, --stall and --limit must be numbers"
 [[ $level != sampled || $seed =~ ^[0-9]+$ ]] || refuse "lftp_verify.sh: --seed must be a number"
 far_ready
 
@@ -118,18 +123,47 @@ only_in "$out/destination.census" "$out/source.census" >"$out/only_destination"
 
 # --- content ----------------------------------------------------------------------------------------------
 
-# What lftp pipes into: a stream that ends early is a lost connection, and no difference.
+# What lftp pipes into, with a file's number: its name is no argument of any process. Both files had one size when they
+# were listed: a stream that ends early is a lost connection, of which lftp tells, or else a file that has become
+# shorter. As lftp hands all of "sh ... || echo" to a shell, it is this shell's parent.
 write_compare() {
   cat >"$live/compare" <<SCRIPT
 LC_ALL=C; export LC_ALL
 line=\$(sed -n "\$1p" $(quoted "$live/pass"))
-said=\$(cmp -- - $(quoted "$destination")/"\${line#* * * }" 2>&1)
-case \$? in
-  0) echo "same \$1" ;;
-  1) case \$said in "cmp: EOF on "*) exit 1 ;; *) cat >/dev/null; echo "differs \$1" ;; esac ;;
-  *) exit 1 ;;
+copy=$(quoted "$destination")/\${line#* * * }
+said=\$({ { cmp - /dev/fd/3; } 3<"\$copy"; } 2>&1) && echo "same \$1" && exit
+# lftp waits for ever for a reader that ends before it.
+cat >/dev/null
+case \$said in
+  "- /dev/fd/3 differ"*) echo "differs \$1" ;;
+  "cmp: EOF on /dev/fd/3"*) echo "long \$1" >>$(quoted "$live/odd") ;;
+  "cmp: EOF on -"*)
+    # Killed, it can tell of nothing any more.
+    above=\$(ps -o ppid= -p "\$PPID" | tr -d ' ')
+    [ "\$(ps -o comm= -p "\${above:-0}")" != lftp ] || echo "short \$1" >>$(quoted "$live/odd")
+    exit 1
+    ;;
+  *)
+    printf 'unread %d %s (%s)\n' "\$1" "\${line#* * * }" "\${said##*: }" >>$(quoted "$live/odd")
+    exit 1
+    ;;
 esac
 SCRIPT
+}
+
+# Adds to the pass's fates: "changed" for a file that is not what was listed, "unread" for one that cannot be read here.
+read_odd_fates() {
+  # "no N" without a word of lftp before it.
+  awk '
+    FNR == 1 { words = 0 }
+    /^no [0-9]+$/ && !words { print $2 }
+    /^(in|(same|differs|no) [0-9]+)$/ { words = 0; next }
+    { words = 1 }' "$live"/out.* >"$live/silent"
+  awk -v silent="$live/silent" '
+    BEGIN { while ((getline line < silent) > 0) quiet[line] = 1 }
+    $1 == "unread" { print $1, $2 }
+    $1 == "long" || ($1 == "short" && ($2 in quiet)) { print "changed", $2 }' "$live/odd" >>"$live/fates"
+  sed -n 's/^unread [0-9]* /beamferry: unread: /p' "$live/odd" >>"$errors"
 }
 
 if [[ $level != sizes ]]; then
@@ -141,9 +175,12 @@ if [[ $level != sizes ]]; then
   stop_ticker
   phase=compare
   start_ticker
+  vanished=''
   while [[ -s $live/pending ]]; do
+    : >"$live/odd"
     run_pass compare
-    for fate in same differs; do
+    read_odd_fates
+    for fate in same differs changed; do
       awk -v fate="$fate" -v pass="$live/pass" '
         BEGIN { while ((getline line < pass) > 0) record[++count] = line }
         $1 == fate { print record[$2] }' "$live/fates" >"$live/$fate"
@@ -153,12 +190,16 @@ if [[ $level != sizes ]]; then
     awk '{ printf "%s%c", substr($0, length($1) + length($2) + length($3) + 4), 0 }' "$live/news" >>"$out/sampled"
     read -r files bytes < <(awk '{ bytes += $2 } END { printf "%d %.0f\n", NR, bytes }' "$live/news")
     compared_files=$((compared_files + files)) compared_bytes=$((compared_bytes + bytes))
-    if [[ -s $live/refused.words ]]; then
-      cat "$live/refused.words" >>"$errors"
+    awk '{ print "beamferry: changed: " substr($0, length($1) + length($2) + length($3) + 4) }' "$live/changed" >>"$errors"
+    cat "$live/refused.words" >>"$errors"
+    if grep -qv 'No such file' "$live/refused.words" || grep -q '^unread' "$live/odd"; then
       code=23
+    elif [[ -s $live/refused.words || -s $live/changed ]]; then
+      vanished=yes
     fi
     end_pass "$(wc -l <"$live/fates")" 0
   done
+  [[ -z $vanished || $code == 23 ]] || code=24
   sorted -o "$out/sampled" "$out/sampled"
   sorted -o "$out/mismatches" "$out/mismatches"
 fi
