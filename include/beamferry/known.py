@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import AwareDatetime, Field, ValidationError
 
 from beamferry.beamtime import Frozen
+from beamferry.course import Course
 from beamferry.forecast import Sample
 from beamferry.metadata import Metadata
 from beamferry.plan import TransferPlan
@@ -116,6 +117,7 @@ class Known:
         certificate: the last one that was written.
         log_in: a log-in that a person is asked for.
         metadata: what the facility itself says of the beamtime.
+        course: what was left by when, over all runs that ended.
         unreadable: keys whose values could not be read.
     """
 
@@ -127,6 +129,7 @@ class Known:
     certificate: Issued | None = None
     log_in: LogIn | None = None
     metadata: Metadata | None = None
+    course: Course | None = None
     unreadable: tuple[str, ...] = ()
 
     @classmethod
@@ -153,6 +156,7 @@ class Known:
             certificate=part("certificate", Issued),
             log_in=part("log_in", LogIn),
             metadata=part("metadata", Metadata),
+            course=part("course", Course),
             unreadable=tuple(unreadable),
         )
 
@@ -226,6 +230,17 @@ class Known:
         if self.plan is None or self.bytes_left is None:
             return None
         return max(0, self.plan.bytes - self.bytes_left)
+
+    @property
+    def whole_course(self) -> Course:
+        """What was left by when, the transfer that goes on or was the last one included."""
+        kept, plan, moving = self.course or Course(), self.plan, self.transfer
+        if plan is None:
+            return kept
+        begun = kept.extended([(int(plan.made_at.timestamp()), plan.todo_bytes)])
+        if moving is None:
+            return begun
+        return begun.extended((at, max(0, plan.todo_bytes - done)) for at, done in moving.history)
 
     @property
     def last_moved(self) -> datetime | None:

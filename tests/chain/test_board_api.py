@@ -104,8 +104,8 @@ def test_a_run_is_followed_from_the_question_to_the_certificate(runs: Runs, boss
     assert done == sorted(done)
     assert done[-1] > done[0], "progress moves"
     assert any(found["rate"] for found in seen)
-    assert len(seen[-1]["history"]) > 1
-    assert len(seen[-1]["rates"]) == len(seen[-1]["history"]) - 1
+    assert len(seen[-1]["left"]) > 1
+    assert len(seen[-1]["rates"]) == len(seen[-1]["left"]) - 1
 
     home = line(runs, boss)
     assert (home["state"], home["headline"]) == ("safe", "Home and verified")
@@ -114,5 +114,6 @@ def test_a_run_is_followed_from_the_question_to_the_certificate(runs: Runs, boss
     assert home["next_step"]["kind"] == "certificate"
     whole = ask(runs, f"/api/beamtimes/{runs.beamtime.key}", boss).json()
     assert whole["runs"][0]["run_id"] == run
+    assert len(whole["left"]) > 2, "how it came home is still known once it is verified"
     assert whole["certificate"]["folder"].endswith(".certificate")
     assert runs.lab.client.key.read_text().splitlines()[1] not in json.dumps(whole)

@@ -216,8 +216,8 @@ def test_rows_tell_what_the_database_holds(get: Get, registry: Registry) -> None
 
 def test_one_beamtime_has_its_course_its_runs_and_its_commands(get: Get, registry: Registry) -> None:
     one = get(f"/api/beamtimes/{registry.beamtimes[1].key}", "somebody").json()
-    assert len(one["history"]) == 48
-    assert len(one["rates"]) == 47
+    assert len(one["left"]) == 49, "what the plan found, and what the transfer told of itself"
+    assert len(one["rates"]) == 48
     assert [run["run_id"] for run in one["runs"]] == ["scheduled__1", "scheduled__0"]
     assert any(command["text"].startswith("rsync ") for command in one["commands"])
     assert one["folders"] is None

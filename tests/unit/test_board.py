@@ -370,7 +370,7 @@ def test_whatever_is_known_there_is_a_row_with_an_answer_and_a_page(
         assert 0 <= found.files_done <= (found.files_total or 0)
     whole = page(found, entry, SITE, known, folders=None, runs=(), commands=(), now=now)
     assert type(whole).model_validate_json(whole.model_dump_json()) == whole
-    times = [at for at, _ in whole.history]
+    times = [at for at, _ in whole.left]
     assert times == sorted(set(times))
 
 
@@ -470,19 +470,22 @@ def the_page(known: Known) -> Any:
     )
 
 
-def test_a_page_holds_the_course_of_the_transfer_in_bytes_of_the_whole_beamtime() -> None:
+def test_a_page_holds_the_course_of_what_is_left() -> None:
     begun = int(EARLIER.timestamp()) + 60
     job = moving(NOW, 300, history=((begun, 0), (begun + 10, 100), (begun + 10, 150), (begun + 30, 300)))
-    found = the_page(replace(fresh_plan(), moving=job))
-    assert found.history == (
-        (begun, 60_000_000_000),
-        (begun + 10, 60_000_000_100),
-        (begun + 30, 60_000_000_300),
+    known = replace(fresh_plan(), moving=job)
+    found = the_page(known)
+    todo = known.plan.todo_bytes if known.plan is not None else 0
+    assert found.left == (
+        (begun - 60, todo),
+        (begun, todo),
+        (begun + 10, todo - 100),
+        (begun + 30, todo - 300),
     )
-    assert found.rates == ((begun + 10, 10), (begun + 30, 10))
+    assert found.rates == ((begun, 0), (begun + 10, 10), (begun + 30, 10))
     assert found.deadline_at == before_tape(OF, 0) - timedelta(hours=8)
     assert (found.streams, found.commands[0].text) == (4, "rsync -a")
-    assert the_page(Known()).history == ()
+    assert the_page(Known()).left == ()
 
 
 def test_a_page_counts_differences_in_words() -> None:

@@ -25,6 +25,7 @@ Key = Literal[
     "certificate",
     "log_in",
     "metadata",
+    "course",
     "alerts",
     "rehearsal",
     "alerts_ran",
@@ -41,6 +42,7 @@ KNOWN: tuple[Key, ...] = (
     "certificate",
     "log_in",
     "metadata",
+    "course",
 )
 
 

@@ -223,8 +223,8 @@ class Page(Row):
         site: the group's own side.
         deadline_at: when the tape day begins.
         streams: connections of the last plan.
-        history: seconds since the epoch and bytes at RDS then, of the last transfer.
-        rates: seconds since the epoch and bytes per second since the sample before.
+        left: seconds since the epoch and bytes left to fetch then, over all runs.
+        rates: seconds since the epoch and bytes per second since the moment before.
         folders: of the source, None where no dry run counts them one by one.
         runs: newest first.
         differences: None where nothing was compared yet.
@@ -236,7 +236,7 @@ class Page(Row):
     site: Zone
     deadline_at: AwareDatetime
     streams: int | None
-    history: tuple[tuple[int, int], ...]
+    left: tuple[tuple[int, int], ...]
     rates: tuple[tuple[int, int], ...]
     folders: tuple[Folder, ...] | None
     runs: tuple[Started, ...]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from beamferry.board.answers import Certificate, Command, Count, Differences, Page, Zone
@@ -43,7 +42,7 @@ def page(
         commands: titles and command lines.
         now: the present, aware.
     """
-    history = _history(known)
+    course = known.whole_course
     issued = known.certificate
     return Page(
         # Fields as they are: the line is valid already, and its models stay models.
@@ -52,11 +51,8 @@ def page(
         site=Zone(time_zone=site.time_zone),
         deadline_at=deadline(beamtime, site),
         streams=None if known.plan is None else known.plan.streams,
-        history=history,
-        rates=tuple(
-            (after, round((then - before_then) / (after - before)))
-            for (before, before_then), (after, then) in pairwise(history)
-        ),
+        left=course.left,
+        rates=course.rates,
         folders=folders,
         runs=runs,
         differences=None if known.verification is None else _differences(known.verification),
@@ -67,19 +63,6 @@ def page(
         ),
         commands=tuple(Command(title=title, text=text) for title, text in commands),
     )
-
-
-def _history(known: Known) -> tuple[tuple[int, int], ...]:
-    """Return by when how many bytes were at RDS, each moment once and later; empty before the transfer began."""
-    plan, transfer = known.plan, known.transfer
-    if plan is None or transfer is None:
-        return ()
-    before = plan.bytes - plan.todo_bytes
-    series: list[tuple[int, int]] = []
-    for at, done in transfer.history:
-        if not series or at > series[-1][0]:
-            series.append((at, before + done))
-    return tuple(series)
 
 
 def _differences(verdict: Verdict) -> Differences:

@@ -90,7 +90,7 @@ def beamtime(key: str, user: GetUserDep, session: SessionDep) -> Response:
     """Answer with one beamtime in full."""
     now = datetime.now(UTC)
     one, site = _entry(key, user, session)
-    held = Snapshot.of(session, [one])
+    held = Snapshot.of(session, [one], course=True)
     allowed = permission.may(teams(session, [one.dag_id]), user)
     return _json(
         page(

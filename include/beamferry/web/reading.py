@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 # A page shows no more of a beamtime's runs: two a day for a fortnight.
 _RUNS = 30
 _APPROVAL = "approve"
+_SHORT = tuple(key for key in KNOWN if key != "course")
 _DRY_RUN = "dry_run"
 
 
@@ -89,11 +90,11 @@ class Snapshot:
     waiting: Collection[tuple[str, str]]
 
     @classmethod
-    def of(cls, session: Session, beamtimes: Collection[Beamtime]) -> Snapshot:
-        """Read it, in four queries."""
+    def of(cls, session: Session, beamtimes: Collection[Beamtime], *, course: bool = False) -> Snapshot:
+        """Read it, in four queries; how it came so far, ``course``, is long, and no list shows it."""
         dag_ids = [one.dag_id for one in beamtimes]
         return cls(
-            _states(session, [one.asset_name for one in beamtimes]),
+            _states(session, [one.asset_name for one in beamtimes], KNOWN if course else _SHORT),
             _paused(session, dag_ids),
             _newest_runs(session, dag_ids),
             _approvals(session, dag_ids),
@@ -133,15 +134,15 @@ def teams(session: Session, dag_ids: Collection[str]) -> dict[str, str | None]:
     return {dag_id: owned.get(dag_id) for dag_id in dag_ids}
 
 
-def _states(session: Session, names: Collection[str]) -> dict[str, Stored]:
-    """Return what is stored with each of these assets, and the alerts' sign of life with theirs."""
+def _states(session: Session, names: Collection[str], keys: Collection[str]) -> dict[str, Stored]:
+    """Return these keys of what is stored with each of these assets, and the alerts' sign of life with theirs."""
     query = (
         select(AssetModel.name, AssetModel.created_at, AssetStateStoreModel.key, AssetStateStoreModel.value)
         .outerjoin(
             AssetStateStoreModel,
             and_(
                 AssetStateStoreModel.asset_id == AssetModel.id,
-                AssetStateStoreModel.key.in_((*KNOWN, "alerts_ran")),
+                AssetStateStoreModel.key.in_((*keys, "alerts_ran")),
             ),
         )
         .where(AssetModel.name.in_((*names, ALERTS_ASSET)))
