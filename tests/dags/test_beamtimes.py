@@ -26,6 +26,7 @@ ENTRY = """\
     ended: 2026-11-03
 """
 ALERTS = ["deadlines", "deadlines_rehearsal"]
+OTHERS = [*ALERTS, "prepare_account"]
 CHAIN = ["verify_access", "dry_run", "parse_totals", "approve", "transfer", "verify_sizes", "certify"]
 
 
@@ -36,12 +37,19 @@ def entries(*names: str) -> str:
 def test_each_valid_entry_has_its_dag_with_the_whole_chain(dag_bag: Callable[[str], DagBag]) -> None:
     bag = dag_bag(entries("mg25682-2", "nt33730-1"))
     assert bag.import_errors == {}
-    assert sorted(bag.dags) == ["beamtime_diamond_mg25682-2", "beamtime_diamond_nt33730-1", *ALERTS]
+    assert sorted(bag.dags) == ["beamtime_diamond_mg25682-2", "beamtime_diamond_nt33730-1", *OTHERS]
     for name in ALERTS:
         assert [task.task_id for task in bag.dags.pop(name).topological_sort()] == [
             "alerts_due",
             "send_digests",
         ]
+    assert [task.task_id for task in bag.dags.pop("prepare_account").topological_sort()] == [
+        "prepare",
+        "look_at_host_keys",
+        "confirm_fingerprints",
+        "pin_host_keys",
+        "report",
+    ]
     for dag in bag.dags.values():
         assert [task.task_id for task in dag.topological_sort()] == CHAIN
         for before, after in pairwise(CHAIN):
@@ -54,7 +62,7 @@ def test_a_bad_entry_costs_only_itself_and_is_shown_as_one_import_error(
     dag_bag: Callable[[str], DagBag],
 ) -> None:
     bag = dag_bag(entries("mg25682-2", "no visit", "nt33730-1").replace("account: mbcx9cd4", "account: x"))
-    assert sorted(bag.dags) == ["beamtime_diamond_mg25682-2", "beamtime_diamond_nt33730-1", *ALERTS]
+    assert sorted(bag.dags) == ["beamtime_diamond_mg25682-2", "beamtime_diamond_nt33730-1", *OTHERS]
     (file, error), *others = bag.import_errors.items()
     assert others == []
     assert file.endswith("registry_errors.py")
@@ -63,7 +71,7 @@ def test_a_bad_entry_costs_only_itself_and_is_shown_as_one_import_error(
 
 def test_an_archived_entry_has_no_dag(dag_bag: Callable[[str], DagBag]) -> None:
     bag = dag_bag(entries("mg25682-2") + "    archived: true\n")
-    assert sorted(bag.dags) == ALERTS
+    assert sorted(bag.dags) == OTHERS
     assert bag.import_errors == {}
 
 
@@ -133,6 +141,6 @@ def test_five_hundred_beamtimes_parse_within_the_dag_processors_patience(
 ) -> None:
     started = time.process_time()
     bag = dag_bag(entries(*(f"mg{number}-1" for number in range(1, 501))))
-    assert len(bag.dags) == 500 + len(ALERTS)
+    assert len(bag.dags) == 500 + len(OTHERS)
     # The processor gives a file 30 seconds; this is CPU time, ten times what it takes.
     assert time.process_time() - started < 30

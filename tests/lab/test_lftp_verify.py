@@ -371,16 +371,16 @@ def test_the_limit_is_shared_by_the_connections_and_names_are_no_arguments(
         own(folder)
         engine = bring_home(at_desy(settings={"folders": ["processed"]}))
         asked, seen = engine.folder / "asked", engine.folder / "seen"
+        # Which cmp this is matters to none of its neighbours in the list; a machine has other tools that read
+        # long lists of their own, so only processes of this job are looked at.
+        look = f"""for job in $(grep -lz -e '^BEAMFERRY_JOB=' /proc/[0-9]*/environ 2>/dev/null); do
+            tr '\\0' ' ' <"${{job%/*}}/cmdline"; echo
+        done >>'{seen}' 2>/dev/null
+        exec /usr/bin/cmp "$@"
+        """
         for tool, text in (
             ("lftp", f"tee -a '{asked}' | /usr/bin/lftp \"$@\""),
-            # Which cmp this is matters to none of its neighbours in the list; a machine has other tools that
-            # read long lists of their own, so only processes of this job are looked at.
-            (
-                "cmp",
-                "grep -lz -e '^BEAMFERRY_JOB=' /proc/[0-9]*/environ 2>/dev/null | "
-                "while read -r environ; do tr '\\0' ' ' <\"${environ%/*}/cmdline\"; echo; done"
-                f" >>'{seen}' 2>/dev/null; exec /usr/bin/cmp \"$@\"",
-            ),
+            ("cmp", look),
         ):
             shim = engine.shims / tool
             shim.write_text(f"#!/bin/sh\n{text}\n")

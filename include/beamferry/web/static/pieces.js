@@ -109,7 +109,8 @@ export function Step({ row }) {
     go(step.url);
     openForm();
   };
-  const quiet = step.kind === "certificate" ? " bf-quiet" : "";
+  // What may be done stands back behind what must be done.
+  const quiet = STATES[row.state]?.needs ? "" : " bf-quiet";
   return h(Link, { to: step.url, className: `bf-button${quiet}`, "data-bf": "step", onClick: press }, step.label);
 }
 

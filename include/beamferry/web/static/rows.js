@@ -20,7 +20,7 @@ const Row = memo(function Row({ row, now }) {
     h("div", { className: "bf-cell bf-answer" },
       h(State, { state: row.state }),
       h("strong", { "data-bf": "headline" }, row.headline),
-      h("span", { className: "bf-small" }, row.next_step.sentence)),
+      h("span", { className: "bf-small" }, row.problem && `${row.problem.problem}. `, row.next_step.sentence)),
     h(Countdown, { row }),
     h(Data, { row }),
     h(Verification, { row, now }),
