@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +22,12 @@ from beamferry.stack import Stack
 from beamtime_runs import WATCHFUL, Runs
 
 REPOSITORY = Path(__file__).parents[1]
+# Airflow's own way of making a token, for a person who may only look.
+_VIEWER = """
+from airflow.api_fastapi.app import init_auth_manager
+from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+print(init_auth_manager().generate_jwt(SimpleAuthManagerUser(username="sci", role="VIEWER")))
+"""
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,3 +126,16 @@ def empty_destination(runs: Runs) -> None:
                 if path.is_dir() and not path.is_symlink():
                     path.chmod(0o700)
             shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def viewer(runs: Runs) -> str:
+    """A token of a person who may only look."""
+    done = subprocess.run(
+        [sys.executable, "-c", _VIEWER],
+        env=os.environ | runs.stack.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.split()[-1]

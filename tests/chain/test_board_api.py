@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -17,12 +14,6 @@ if TYPE_CHECKING:
     from beamtime_runs import Runs
 
 pytestmark = pytest.mark.timeout(600)
-# Airflow's own way of making a token, for a person who may only look.
-_VIEWER = """
-from airflow.api_fastapi.app import init_auth_manager
-from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-print(init_auth_manager().generate_jwt(SimpleAuthManagerUser(username="sci", role="VIEWER")))
-"""
 
 
 def ask(runs: Runs, path: str, token: str | None) -> httpx.Response:
@@ -35,18 +26,6 @@ def boss(runs: Runs) -> str:
     body = {"username": "admin", "password": runs.stack.password}
     answer = httpx.post(f"{runs.stack.url}/auth/token", json=body, timeout=30)
     return str(answer.raise_for_status().json()["access_token"])
-
-
-@pytest.fixture(scope="module")
-def viewer(runs: Runs) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", _VIEWER],
-        env=os.environ | runs.stack.environment(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.split()[-1]
 
 
 def line(runs: Runs, token: str) -> dict[str, Any]:
@@ -74,6 +53,7 @@ def test_the_plugin_is_loaded_and_strangers_are_turned_away(runs: Runs, boss: st
         assert httpx.get(f"{runs.stack.url}/{app['bundle_url']}", timeout=30).status_code == 200
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("empty_destination")
 def test_a_run_is_followed_from_the_question_to_the_certificate(runs: Runs, boss: str, viewer: str) -> None:
     run = runs.begin(bandwidth_limit=1, require_approval=True)

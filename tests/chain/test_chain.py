@@ -143,6 +143,7 @@ def test_approval_waits_for_a_person_and_no_means_no(runs: Runs, answer: str, tr
     assert (tasks["transfer"], tasks["verify_sizes"], tasks["certify"]) == (transfer,) * 3
 
 
+@pytest.mark.long
 def test_a_flipped_byte_with_its_size_and_time_kept_is_found_and_the_certificate_says_so(runs: Runs) -> None:
     assert runs.state(runs.run()) == "success"
     victim = max((path for path in runs.destination.rglob("*.nxs")), key=lambda path: path.stat().st_size)
@@ -177,6 +178,7 @@ def test_a_flipped_byte_with_its_size_and_time_kept_is_found_and_the_certificate
     assert checked.returncode == 0, checked
 
 
+@pytest.mark.long
 def test_a_source_that_became_smaller_freezes_the_sync_until_a_person_says_yes(runs: Runs) -> None:
     assert runs.state(runs.run()) == "success"
     victim = next(path for path in runs.lab.visit_folder.glob("raw*/*") if path.is_file())

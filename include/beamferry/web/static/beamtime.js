@@ -36,7 +36,9 @@ function Answers({ found }) {
     h("div", { className: "bf-panel" }, h("h2", null, "When will it be?"), h("p", null, when), h(Data, { row: found }), h(Countdown, { row: found })),
     h("div", { className: "bf-panel" }, h("h2", null, "What must I do?"),
       trouble && h("p", { className: "bf-wrong" }, `${trouble.problem}.`),
-      h("p", null, found.next_step.sentence), h(Step, { row: found })));
+      h("p", null, found.next_step.sentence),
+      // The certificate is on this very page.
+      found.next_step.kind !== "certificate" && h(Step, { row: found })));
 }
 
 function speed(found) {

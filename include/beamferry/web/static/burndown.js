@@ -33,7 +33,7 @@ export function BurnDown({ found }) {
   const path = (points) => points.map(([moment, value], index) => `${index ? "L" : "M"}${x(moment).toFixed(1)} ${y(value).toFixed(1)}`).join("");
   const label = (text, options) => h("text", { className: "bf-tick", ...options }, text);
   const short = (moment) => new Date(moment * 1000).toLocaleString("en-GB", {
-    timeZone: zone, ...(end - begin > 3 * DAY ? { day: "numeric", month: "short" } : { weekday: "short", hour: "2-digit", minute: "2-digit" }),
+    timeZone: zone, ...(end - begin > 3 * DAY ? { day: "numeric", month: "short" } : { weekday: "short", hour: "2-digit", minute: "2-digit", ...(end - begin < 900 && { second: "2-digit" }) }),
   });
   const measured = path(rest > 0 && now > last ? [...left, [now, rest]] : left);
   const sentence = `${bytes(rest)} of ${bytes(most)} left at ${at(new Date(last * 1000).toISOString(), zone)}`

@@ -24,11 +24,14 @@ async function ask(path, signal) {
   throw new Refused(answer.status, typeof told.detail === "string" ? told.detail : answer.statusText);
 }
 
+// What was seen last is shown at once when a page is opened again, until the new answer is there.
+const seen = new Map();
+
 const moves = (found) => (found?.beamtimes ?? [found]).some((row) => ["queued", "running"].includes(row?.run?.state));
 
 // Returns what was answered last, and what went wrong since: {found, trouble: {status, detail, since}, again}.
 export function useAnswer(path) {
-  const [held, hold] = useState({ found: null, trouble: null });
+  const [held, hold] = useState(() => ({ found: seen.get(path) ?? null, trouble: null }));
   const timer = useRef(0);
   const under = useRef(null);
 
@@ -39,6 +42,7 @@ export function useAnswer(path) {
     let next = LATER;
     try {
       const found = await ask(path, mine.signal);
+      seen.set(path, found);
       hold((before) => ({ found: kept(before.found, found), trouble: null }));
       if (moves(found)) next = SOON;
     } catch (error) {
@@ -54,11 +58,11 @@ export function useAnswer(path) {
   }, [path]);
 
   useEffect(() => {
-    const seen = () => (document.hidden ? clearTimeout(timer.current) : again());
+    const look = () => (document.hidden ? clearTimeout(timer.current) : again());
     again();
-    document.addEventListener("visibilitychange", seen);
+    document.addEventListener("visibilitychange", look);
     return () => {
-      document.removeEventListener("visibilitychange", seen);
+      document.removeEventListener("visibilitychange", look);
       clearTimeout(timer.current);
       under.current?.abort();
     };

@@ -4,11 +4,12 @@ import { useAnswer } from "./data.js";
 import { Countdown, Data, State, Step, Trouble, Verification } from "./pieces.js";
 import { ORDERS, SHOWN, matches, summary } from "./words.js";
 
-const { Fragment, createElement: h, memo, useDeferredValue, useMemo } = globalThis.React;
-const { Link, useSearchParams } = globalThis.ReactRouterDOM;
+const { Fragment, createElement: h, memo, useDeferredValue, useEffect, useMemo, useState } = globalThis.React;
+const { Link } = globalThis.ReactRouterDOM;
 
 const PATH = "beamferry/api/beamtimes";
 const ON_HOME_PAGE = 5;
+const AT_ONCE = 20;
 
 const Row = memo(function Row({ row, now }) {
   const about = [row.facility_name, row.instrument, row.pi].filter(Boolean).join(" · ");
@@ -27,8 +28,16 @@ const Row = memo(function Row({ row, now }) {
     h("div", { className: "bf-cell bf-do" }, h(Step, { row })));
 });
 
-const Rows = memo(({ rows, now }) =>
-  h("ul", { className: "bf-rows", "aria-label": "Beamtimes" }, rows.map((row) => h(Row, { key: row.key, row, now }))));
+// What fits on a screen is painted at once, and the others right after it.
+const Rows = memo(function Rows({ rows, now }) {
+  const [all, show] = useState(false);
+  useEffect(() => {
+    const later = setTimeout(() => show(rows.length > 0));
+    return () => clearTimeout(later);
+  }, [rows.length > 0]);
+  const seen = all ? rows : rows.slice(0, AT_ONCE);
+  return h("ul", { className: "bf-rows", "aria-label": "Beamtimes" }, seen.map((row) => h(Row, { key: row.key, row, now })));
+});
 
 function Surroundings({ found }) {
   const { alerts, space, registry } = found;
@@ -44,9 +53,10 @@ function Surroundings({ found }) {
         registry.hidden > 0 && h("li", null, `${registry.hidden} not shown: ask who keeps the registry.`))));
 }
 
-// Filters live in the address, so that a view can be sent to somebody.
+// Filters live in the address, so that a view can be sent to somebody. The router is not told: it would have Airflow make
+// the page anew, and whoever filters by keyboard would lose the place.
 function useFilters() {
-  const [query, set] = useSearchParams();
+  const [query, set] = useState(() => new URLSearchParams(location.search));
   const told = (name, known) => (Object.hasOwn(known, query.get(name) ?? "") ? query.get(name) : Object.keys(known)[0]);
   return {
     search: query.get("q") ?? "",
@@ -57,8 +67,10 @@ function useFilters() {
       const next = new URLSearchParams(before);
       if (value) next.set(name, value);
       else next.delete(name);
+      const search = next.size ? `?${next}` : "";
+      history.replaceState(history.state, "", `${location.pathname}${search}${location.hash}`);
       return next;
-    }, { replace: true }),
+    }),
   };
 }
 

@@ -103,7 +103,9 @@ export function summary(rows) {
     return `${what} ${safe} of ${rows.length} safe.${all ? "" : tail}`;
   }
   const verb = needy.length === 1 ? "needs" : "need";
-  const first = `Most urgent: ${needy[0].id}, ${lower(needy[0].headline)} (${countdown(needy[0])}).`;
+  const [one] = needy;
+  const days = /tape/.test(one.headline) ? "" : ` (${countdown(one)})`;
+  const first = `Most urgent: ${one.id}, ${lower(one.headline)}${days}.`;
   return `${needy.length} of ${count(rows.length, "beamtime")} ${verb} you. ${first}${tail}`;
 }
 
