@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from beamferry import account
 from beamferry.account import Answer, Gate, Host, Row, State, Wishes
+from beamferry.account.words import REFUSED
 from beamferry.beamtime import Site
 from beamferry.errors import PermanentError, TransientError
 from beamferry.facilities.desy import DesyBeamtime
@@ -355,7 +356,7 @@ def test_a_line_that_the_script_never_prints_is_an_error(line: tuple[str, ...]) 
         read(line)
 
 
-REASONS = sorted({*account._REFUSED} - {"revoked"})
+REASONS = sorted({*REFUSED} - {"revoked"})
 
 
 @pytest.mark.parametrize("reason", REASONS)
