@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import axe_core_python
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import (
+    ElementClickInterceptedException,
+    ElementNotInteractableException,
+    StaleElementReferenceException,
+)
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
@@ -20,6 +24,12 @@ if TYPE_CHECKING:
     from selenium.webdriver.remote.webelement import WebElement
 
 PATIENCE = 90.0
+# What a page that is just being made anew may answer.
+_PASSING = (
+    ElementClickInterceptedException,
+    ElementNotInteractableException,
+    StaleElementReferenceException,
+)
 # Where screenshots for the documentation go; without it none are kept.
 PICTURES = os.environ.get("BEAMFERRY_SCREENSHOTS")
 _AXE = (Path(axe_core_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
@@ -97,7 +107,7 @@ class Browser:
         while time.monotonic() < end:
             try:
                 found = look()
-            except StaleElementReferenceException:
+            except _PASSING:
                 found = None
             if found:
                 return found
