@@ -121,6 +121,8 @@ def test_a_dry_run_moves_nothing_and_a_verification_says_that_all_is_missing(run
     assert runs.tasks(run)["transfer"] == "skipped"
 
 
+# In the browser the same is in test_board_page.py.
+@pytest.mark.long
 @pytest.mark.parametrize(("answer", "transfer"), [("Reject", "skipped"), ("Approve", "success")])
 def test_approval_waits_for_a_person_and_no_means_no(runs: Runs, answer: str, transfer: str) -> None:
     run = runs.begin(require_approval=True)
