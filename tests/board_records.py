@@ -91,7 +91,9 @@ def state(beamtime: Beamtime, registry: Registry, kind: str, now: datetime) -> d
         "sampled_bytes": 39_100_000,
         "partial_files": 0,
         "checked_at": (now - timedelta(hours=1)).isoformat(),
-        "sentence": "All 20,412 files (87.0 GB) are at RDS: every size agrees and 32 files were compared.",
+        "sentence": "12 files are missing at RDS."
+        if kind == "differs"
+        else "All 20,412 files (87.0 GB) are at RDS: every size agrees and 32 files were compared.",
     }
     problem = {
         "code": "facility-key-refused",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,7 @@ class Browser:
         for flag in (*_FLAGS, f"--user-data-dir={profile}"):
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        browser = cls(webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver")), url)
+        browser = cls(webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver"))), url)
         browser.size(1440, 1000)
         return browser
 

@@ -3,7 +3,7 @@
     python tests/bench/board_page.py [BEAMTIMES]
 
 Prints, for the first visit and for later ones, when the first row is there and what the one request to the API took.
-Exit 1 when a later visit misses 1.5 s, or any visit asks the API more than once.
+Exit 1 when a visit misses 1.5 s or its answer 300 ms, or asks the API more than once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import httpx
 
 TESTS = Path(__file__).parents[1]
 sys.path.insert(0, str(TESTS))
-BAR = 1500
+# Milliseconds: until the first rows are seen, Airflow's own interface included, and until the API has answered.
+BAR, SERVER_BAR = 1500, 300
 VISITS = 6
 _WATCH = """
 const look = setInterval(() => {
@@ -60,7 +61,7 @@ def main() -> int:
                     f"visit {visit + 1}: of {count} rows the first ones seen after {rows:.0f} ms "
                     f"({rows - began:.0f} ms after the page asked), {asked} request, answered in {served:.0f} ms"
                 )
-                missed |= asked != 1 or (visit > 0 and rows > BAR)
+                missed |= asked != 1 or rows > BAR or served > SERVER_BAR
             browser.driver.quit()
             server.terminate()
     return int(missed)

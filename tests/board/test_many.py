@@ -37,6 +37,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                     break
                 except httpx.HTTPError:
                     time.sleep(0.5)
+            assert server.poll() is None, "the API server ended"
             yield url
         finally:
             server.terminate()

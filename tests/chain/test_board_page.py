@@ -84,6 +84,7 @@ def test_a_person_starts_a_run_approves_it_and_sees_it_come_home(runs: Runs, per
     person.wait(lambda: limit.get_attribute("value") == "1", "the limit is in the form")
     person.picture("form")
     person.press("[data-testid=trigger-dag-submit]")
+    person.wait(lambda: not person.all("[data-testid=trigger-dag-submit]"), "the form is sent")
 
     person.go("/plugin/beamtimes")
     person.press(f"{ROW} [data-bf=step]", "See the plan and answer")

@@ -95,7 +95,17 @@ def machine(tmp_path: Path) -> Machine:
         found = shutil.which(name)
         assert found is not None, name
         (machine.programs / name).symlink_to(found)
-    for name in ("sshd", "ssh", "rsync", "unshare", "lftp", "pure-ftpd", "openssl"):
+    for name in (
+        "sshd",
+        "ssh",
+        "rsync",
+        "unshare",
+        "lftp",
+        "pure-ftpd",
+        "openssl",
+        "chromium",
+        "chromedriver",
+    ):
         machine.logged(name)
     machine.put("python3", PYTHON)
     machine.put("id", "#!/usr/bin/env bash\necho 1000\n")

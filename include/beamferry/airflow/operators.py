@@ -139,7 +139,11 @@ class Approve(BeamtimeTask, ApprovalOperator):
         if not options.require_approval or plan is None:
             self.log.info("No approval asked for")
             return None
-        self.body = table(plan, self.site)
+        self.body = (
+            f"{table(plan, self.site)}\n\nThe data goes to `{self.beamtime.destination_path(self.site)}`. "
+            "*Approve*: it begins to move. *Reject*: this run ends and nothing moves. "
+            "Until somebody answers, nothing moves."
+        )
         return super().execute(context)
 
 

@@ -59,6 +59,11 @@ def form(beamtime: Beamtime) -> dict[str, Param]:
         "mode": Param(
             Mode.SYNC.value,
             enum=[mode.value for mode in Mode],
+            values_display={
+                Mode.SYNC.value: "bring home and verify",
+                Mode.DRY_RUN.value: "only count what is to do",
+                Mode.VERIFY.value: "only compare both ends",
+            },
             title="What to do",
             description="Bring the data home and verify it; or only count what is to do; or only compare both ends.",
         ),

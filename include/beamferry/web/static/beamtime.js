@@ -29,7 +29,7 @@ function Head({ found }) {
 // The three questions, in the order in which they are asked.
 function Answers({ found }) {
   const safe = found.verification?.sentence ?? "Both ends were not compared yet, so nobody can say.";
-  const when = found.state === "safe" ? "It is home." : found.forecast ? `Foretold: ${found.forecast}.` : "Nothing can be foretold yet.";
+  const when = found.state === "safe" ? "It is home." : found.forecast ? `Forecast: ${found.forecast}.` : "Nobody can say yet.";
   const trouble = found.problem;
   return h("div", { className: "bf-answers" },
     h("div", { className: "bf-panel" }, h("h2", null, "Is my data safe?"), h(Verification, { row: found, now: found.now }), h("p", null, safe)),

@@ -11,6 +11,12 @@ const PATH = "beamferry/api/beamtimes";
 const ON_HOME_PAGE = 5;
 const AT_ONCE = 20;
 
+// What a person has to know before the next step makes sense.
+function why(row) {
+  if (row.problem) return `${row.problem.problem}. `;
+  return row.verification?.outcome === "different" ? `${row.verification.sentence} ` : "";
+}
+
 const Row = memo(function Row({ row, now }) {
   const about = [row.facility_name, row.instrument, row.pi].filter(Boolean).join(" · ");
   return h("li", { className: `bf-row bf-is-${row.state}`, "data-bf": "row", "data-key": row.key, "data-state": row.state },
@@ -21,7 +27,7 @@ const Row = memo(function Row({ row, now }) {
     h("div", { className: "bf-cell bf-answer" },
       h(State, { state: row.state }),
       h("strong", { "data-bf": "headline" }, row.headline),
-      h("span", { className: "bf-small" }, row.problem && `${row.problem.problem}. `, row.next_step.sentence)),
+      h("span", { className: "bf-small" }, why(row), row.next_step.sentence)),
     h(Countdown, { row }),
     h(Data, { row }),
     h(Verification, { row, now }),
