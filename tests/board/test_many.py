@@ -130,7 +130,6 @@ def test_everybody_can_read_it(board: Browser, mode: str) -> None:
     board.go("/plugin/beamtimes?q=mg2501")
     board.wait(lambda: len(rows(board)) == 10, "ten beamtimes of all kinds")
     assert board.run("return document.documentElement.classList.contains('dark')") == (mode == "dark")
-    board.picture(f"board-{mode}")
     assert board.violations("[data-bf=board]") == []
     board.colours("light")
 
@@ -144,9 +143,6 @@ def test_a_phone_needs_no_scrolling_sideways(board: Browser) -> None:
     )
     assert over == []
     assert board.run("return document.documentElement.scrollWidth") <= 390
-    board.go("/plugin/beamtimes?q=mg2501")
-    board.see("[data-bf=row]")
-    board.picture("board-phone")
 
 
 def test_the_home_page_names_only_whom_nobody_helps(board: Browser) -> None:

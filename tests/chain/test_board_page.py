@@ -96,6 +96,15 @@ def test_a_person_starts_a_run_approves_it_and_sees_it_come_home(runs: Runs, per
     person.see(f"{ROW}[data-state=moving] [data-bf=headline]", "Data is coming home")
     before = person.see(f"{ROW} [data-bf=done]").text
     person.wait(lambda: person.see(f"{ROW} [data-bf=done]").text != before, "bytes move without a reload")
+    for mode, name, width in (("light", "light", 1440), ("light", "phone", 390), ("dark", "dark", 1440)):
+        person.size(width, 844)
+        person.colours(mode)
+        person.driver.refresh()
+        person.see(f"{ROW} [data-bf=done]")
+        person.picture(f"board-{name}")
+    person.colours("light")
+    person.driver.refresh()
+    person.size(1440, 1000)
     person.press(f"{ROW} [data-bf=open]")
     person.see("[data-bf=beamtime] svg[data-bf=burndown]")
     person.picture("beamtime-moving")
