@@ -77,13 +77,43 @@ class Runs:
 
     def end_of(self, run: str) -> str:
         """Wait for a run's end and return its state."""
-        return self.wait(
-            lambda: state if (state := self.state(run)) in {"success", "failed"} else None,
-            lambda: f"run ended; tasks are {self.tasks(run)}",
-        )
+        return str(self.wait(lambda: self._end(run), lambda: f"run ended; tasks are {self.tasks(run)}"))
 
     def dags(self) -> list[str]:
         return [dag["dag_id"] for dag in self.stack.api("GET", "/dags?limit=100")["dags"]]
+
+    def waits(self, run: str, task: str) -> bool:
+        """Whether a task waits for a person."""
+        return self.tasks(run).get(task) == "awaiting_input"
+
+    def question(self, run: str, task: str) -> str:
+        """What a person is asked."""
+        return str(self.stack.api("GET", self._detail(run, task))["body"])
+
+    def say(self, run: str, task: str, chosen: str) -> None:
+        """Answer, if the task waits; to be called until the run has ended.
+
+        An answer within the moment in which the task is parked is lost, costs a try, and Airflow asks once more; so
+        this lets that moment pass.
+        """
+        if self.waits(run, task):
+            time.sleep(1)
+            self.stack.api("PATCH", self._detail(run, task), {"chosen_options": [chosen]})
+
+    def answer(self, run: str, task: str, chosen: str) -> str:
+        """Answer until the run has ended, and return its state."""
+
+        def ended() -> str | None:
+            self.say(run, task, chosen)
+            return self._end(run)
+
+        return str(self.wait(ended, lambda: f"the run ended after '{chosen}'; tasks are {self.tasks(run)}"))
+
+    def _detail(self, run: str, task: str) -> str:
+        return f"/dags/{self.dag_id}/dagRuns/{run}/taskInstances/{task}/-1/hitlDetails"
+
+    def _end(self, run: str) -> str | None:
+        return state if (state := self.state(run)) in {"success", "failed"} else None
 
     def state(self, run: str) -> str:
         return str(self.stack.api("GET", f"/dags/{self.dag_id}/dagRuns/{run}")["state"])

@@ -6,16 +6,29 @@ import json
 import os
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import httpx
+
+from beamferry.lab.settings import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Seconds for the database and the server.
+PATIENCE = 180.0
 REPOSITORY = Path(__file__).parents[1]
 # What somebody may have typed at a facility: markup, a word without end, and letters that turn the reading round.
 HOSTILE = "<img src=x onerror=\"document.title='pwned'\"> & 'quoted' \u202etxet " + "A" * 150
 
 
-def main(folder: Path, count: int, port: str) -> None:
-    """Make the database and become the server."""
+def prepare(folder: Path) -> Path:
+    """Let this process have an Airflow of its own without beamtimes; returns where its registry is to be."""
+    registry = folder / "beamtimes.yaml"
     os.environ.update(
         AIRFLOW_HOME=str(folder),
         AIRFLOW__CORE__LOAD_EXAMPLES="False",
@@ -23,11 +36,38 @@ def main(folder: Path, count: int, port: str) -> None:
         AIRFLOW__CORE__PLUGINS_FOLDER=str(REPOSITORY / "plugins"),
         AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS="True",
         AIRFLOW__LOGGING__LOGGING_LEVEL="ERROR",
-        AIRFLOW__API__BASE_URL=f"http://127.0.0.1:{port}",
-        BEAMFERRY_REGISTRY=str(folder / "beamtimes.yaml"),
+        BEAMFERRY_REGISTRY=str(registry),
     )
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
-    _fill(folder / "beamtimes.yaml", count)
+    return registry
+
+
+@contextmanager
+def serving(folder: Path, count: int) -> Iterator[str]:
+    """Run the server with so many beamtimes in a folder; gives its address once it answers."""
+    port = str(free_port("127.0.0.1"))
+    url, end = f"http://127.0.0.1:{port}", time.monotonic() + PATIENCE
+    script = (sys.executable, __file__, str(folder), str(count), port)
+    with subprocess.Popen(script, stdout=subprocess.DEVNULL) as server:
+        try:
+            while True:
+                try:
+                    httpx.get(f"{url}/api/v2/monitor/health", timeout=10).raise_for_status()
+                    break
+                except httpx.HTTPError:
+                    if server.poll() is not None or time.monotonic() > end:
+                        raise
+                    time.sleep(0.5)
+            yield url
+        finally:
+            server.terminate()
+
+
+def main(folder: Path, count: int, port: str) -> None:
+    """Make the database and become the server."""
+    registry = prepare(folder)
+    os.environ["AIRFLOW__API__BASE_URL"] = f"http://127.0.0.1:{port}"
+    _fill(registry, count)
     server = ("airflow", "api-server", "--host", "127.0.0.1", "--port", port, "--workers", "1")
     os.execv(sys.executable, (sys.executable, "-m", *server))
 

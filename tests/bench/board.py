@@ -9,9 +9,7 @@ the median misses its bar of 300 ms.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,17 +26,9 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=20)
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        os.environ.update(
-            AIRFLOW_HOME=folder,
-            AIRFLOW__CORE__LOAD_EXAMPLES="False",
-            AIRFLOW__CORE__PLUGINS_FOLDER=str(Path(__file__).parents[2] / "plugins"),
-            AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS="True",
-            AIRFLOW__LOGGING__LOGGING_LEVEL="ERROR",
-            BEAMFERRY_REGISTRY=str(home / "beamtimes.yaml"),
-        )
-        subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
-        return measure(home / "beamtimes.yaml", chosen.beamtimes, chosen.requests)
+        from board_server import prepare  # noqa: PLC0415
+
+        return measure(prepare(Path(folder)), chosen.beamtimes, chosen.requests)
 
 
 def measure(path: Path, beamtimes: int, requests: int) -> int:

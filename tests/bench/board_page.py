@@ -9,13 +9,9 @@ API more than once.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
-
-import httpx
 
 TESTS = Path(__file__).parents[1]
 sys.path.insert(0, str(TESTS))
@@ -37,36 +33,29 @@ return [rows?.startTime ?? 0, asked.length, asked[0].startTime, asked[0].respons
 
 
 def main() -> int:
-    from beamferry.lab.settings import free_port  # noqa: PLC0415
+    from board_server import serving  # noqa: PLC0415
     from chromium import Browser  # noqa: PLC0415
 
-    count = sys.argv[1] if len(sys.argv) > 1 else "500"
-    port = str(free_port("127.0.0.1"))
-    url, missed = f"http://127.0.0.1:{port}", False
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as profile:
-        script = (sys.executable, str(TESTS / "board_server.py"), folder, count, port)
-        with subprocess.Popen(script, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-            while server.poll() is None:
-                try:
-                    httpx.get(f"{url}/api/v2/monitor/health", timeout=10).raise_for_status()
-                    break
-                except httpx.HTTPError:
-                    time.sleep(0.5)
-            browser = Browser.start(url, Path(profile))
-            browser.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": _WATCH})
-            for visit in range(VISITS):
-                browser.go("/plugin/beamtimes")
-                browser.wait(lambda: len(browser.all("[data-bf=row]")) == int(count), "all rows")
-                rows, asked, began, served = browser.run(_READ)
-                print(
-                    f"visit {visit + 1}: of {count} rows the first ones seen after {rows:.0f} ms "
-                    f"({rows - began:.0f} ms after the page asked), {asked} request, answered in {served:.0f} ms"
-                )
-                # An empty browser first fetches all of Airflow's interface, which no page in it can hasten.
-                waited = rows - began if visit == 0 else rows
-                missed |= asked != 1 or waited > BAR or served > SERVER_BAR
-            browser.driver.quit()
-            server.terminate()
+    count, missed = int(sys.argv[1]) if len(sys.argv) > 1 else 500, False
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryDirectory() as profile,
+        serving(Path(folder), count) as url,
+    ):
+        browser = Browser.start(url, Path(profile))
+        browser.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": _WATCH})
+        for visit in range(VISITS):
+            browser.go("/plugin/beamtimes")
+            browser.wait(lambda: len(browser.all("[data-bf=row]")) == count, "all rows")
+            rows, asked, began, served = browser.run(_READ)
+            print(
+                f"visit {visit + 1}: of {count} rows the first ones seen after {rows:.0f} ms "
+                f"({rows - began:.0f} ms after the page asked), {asked} request, answered in {served:.0f} ms"
+            )
+            # An empty browser first fetches all of Airflow's interface, which no page in it can hasten.
+            waited = rows - began if visit == 0 else rows
+            missed |= asked != 1 or waited > BAR or served > SERVER_BAR
+        browser.driver.quit()
     return int(missed)
 
 

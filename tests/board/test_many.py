@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from beamferry.lab.settings import free_port
-from board_server import HOSTILE
+from board_server import HOSTILE, serving
 from chromium import Browser
 
 if TYPE_CHECKING:
@@ -25,22 +19,8 @@ COUNT = 500
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    port = free_port("127.0.0.1")
-    folder = tmp_path_factory.mktemp("board")
-    script = Path(__file__).parents[1] / "board_server.py"
-    with subprocess.Popen((sys.executable, str(script), str(folder), str(COUNT), str(port))) as server:
-        try:
-            url, end = f"http://127.0.0.1:{port}", time.monotonic() + 180
-            while time.monotonic() < end and server.poll() is None:
-                try:
-                    httpx.get(f"{url}/api/v2/monitor/health", timeout=10).raise_for_status()
-                    break
-                except httpx.HTTPError:
-                    time.sleep(0.5)
-            assert server.poll() is None, "the API server ended"
-            yield url
-        finally:
-            server.terminate()
+    with serving(tmp_path_factory.mktemp("board"), COUNT) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

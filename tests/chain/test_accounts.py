@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -52,23 +51,13 @@ def known_hosts(runs: Runs) -> Path:
 
 def answer(runs: Runs, run: str, chosen: str) -> str:
     """Wait until a person is asked, answer, and return what was asked once the run has ended."""
-    detail = f"/dags/{runs.dag_id}/dagRuns/{run}/taskInstances/confirm_fingerprints/-1/hitlDetails"
-
-    def waits() -> bool:
-        return runs.tasks(run).get("confirm_fingerprints") == "awaiting_input"
-
-    def answered() -> bool:
-        # An answer within the moment in which the task is parked is lost, and Airflow asks once more.
-        if waits():
-            runs.stack.api("PATCH", detail, {"chosen_options": [chosen]})
-        return runs.state(run) in {"success", "failed"}
-
-    runs.wait(waits, lambda: f"the run waits for a person; tasks are {runs.tasks(run)}")
+    task = "confirm_fingerprints"
+    runs.wait(
+        lambda: runs.waits(run, task), lambda: f"the run waits for a person; tasks are {runs.tasks(run)}"
+    )
     assert not known_hosts(runs).exists(), "nothing is pinned before the answer"
-    body = str(runs.stack.api("GET", detail)["body"])
-    # Mostly past that moment, which costs a try.
-    time.sleep(1)
-    runs.wait(answered, lambda: f"the run ended after the answer; tasks are {runs.tasks(run)}")
+    body = runs.question(run, task)
+    runs.answer(run, task, chosen)
     return body
 
 

@@ -57,20 +57,17 @@ def test_the_plugin_is_loaded_and_strangers_are_turned_away(runs: Runs, boss: st
 @pytest.mark.usefixtures("empty_destination")
 def test_a_run_is_followed_from_the_question_to_the_certificate(runs: Runs, boss: str, viewer: str) -> None:
     run = runs.begin(bandwidth_limit=1, require_approval=True)
-    runs.wait(lambda: runs.tasks(run).get("approve") == "awaiting_input", "the run waits for a person")
+    runs.wait(lambda: runs.waits(run, "approve"), "the run waits for a person")
     for token, allowed in ((boss, True), (viewer, False)):
         asked = line(runs, token)
         step = asked["next_step"]
         assert asked["state"] == "action"
         assert (step["kind"], step["allowed"]) == ("approve", allowed)
         assert step["url"] == f"/dags/{DAG_ID}/runs/{run}/tasks/approve/required_actions"
-    detail = f"/dags/{DAG_ID}/dagRuns/{run}/taskInstances/approve/-1/hitlDetails"
     seen: list[dict[str, Any]] = []
 
     def look() -> bool:
-        # An answer within the moment in which the task is parked is lost, and Airflow asks once more.
-        if runs.tasks(run).get("approve") == "awaiting_input":
-            runs.stack.api("PATCH", detail, {"chosen_options": ["Approve"]})
+        runs.say(run, "approve", "Approve")
         found = ask(runs, f"/api/beamtimes/{runs.beamtime.key}", boss).json()
         if found["headline"].startswith("Data is coming home"):
             seen.append(found)

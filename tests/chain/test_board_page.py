@@ -56,7 +56,7 @@ def answer(runs: Runs, person: Browser, said: str) -> str:
 
     def ended() -> bool:
         # An answer within the moment in which the task is parked is lost, and Airflow asks once more.
-        if runs.tasks(run)["approve"] == "awaiting_input":
+        if runs.waits(run, "approve"):
             for button in person.all("button"):
                 if button.text == said and button.is_enabled():
                     button.click()

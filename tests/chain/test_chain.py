@@ -126,21 +126,9 @@ def test_a_dry_run_moves_nothing_and_a_verification_says_that_all_is_missing(run
 @pytest.mark.parametrize(("answer", "transfer"), [("Reject", "skipped"), ("Approve", "success")])
 def test_approval_waits_for_a_person_and_no_means_no(runs: Runs, answer: str, transfer: str) -> None:
     run = runs.begin(require_approval=True)
-    detail = f"/dags/{DAG_ID}/dagRuns/{run}/taskInstances/approve/-1/hitlDetails"
-
-    def waits() -> bool:
-        return runs.tasks(run).get("approve") == "awaiting_input"
-
-    def answered() -> bool:
-        # An answer within the moment in which the task is parked is lost, and Airflow asks once more.
-        if waits():
-            runs.stack.api("PATCH", detail, {"chosen_options": [answer]})
-        return runs.state(run) in {"success", "failed"}
-
-    runs.wait(waits, "the run waits for a person")
-    assert "To move" in runs.stack.api("GET", detail)["body"]
-    runs.wait(answered, "the run ended after the answer")
-    assert runs.state(run) == "success"
+    runs.wait(lambda: runs.waits(run, "approve"), "the run waits for a person")
+    assert "To move" in runs.question(run, "approve")
+    assert runs.answer(run, "approve", answer) == "success", runs.tasks(run)
     tasks = runs.tasks(run)
     assert (tasks["transfer"], tasks["verify_sizes"], tasks["certify"]) == (transfer,) * 3
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import ftplib
 import socketserver
 import subprocess
 import threading
-import time
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,25 +98,13 @@ def test_what_is_large_is_cut(
 # Faults that the sentences' own test does not have, see test_lftp_sentences.py; their words are in tests/data/lftp.
 
 
-def take(desy: Desy, port: int) -> ftplib.FTP_TLS:
-    """Log in; the connection that looked whether the server is up may take a moment to be gone."""
-    end = time.monotonic() + 30
-    while True:
-        try:
-            return desy_client.ftps(desy, port)
-        except ftplib.error_temp:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.1)
-
-
 @contextmanager
 def taken(engine: DesyEngine) -> Iterator[None]:
     """Another program holds the one connection that the account may have."""
     desy = engine.desy
     server = desy.ftps if engine.kind == "pyftpdlib" else desy.pure
     with DesyFaults(desy).connections_limited(1):
-        held = take(desy, server.port)
+        held = desy_client.ftps(desy, server.port)
         try:
             yield
         finally:

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import paramiko
-import pendulum
 from airflow.providers.ssh.hooks.ssh import SSHHook
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import DAG, BaseOperator, Param, chain
@@ -16,14 +14,13 @@ from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSkipExceptio
 from pydantic import TypeAdapter
 
 from beamferry import account
-from beamferry.access import explain_connection
 from beamferry.account import Answer, Host, HostKey, LinkName, Mode, Row, Step, Wishes
 from beamferry.airflow import policy
+from beamferry.airflow.session import session_over
 from beamferry.beamtime import AbsolutePath, ConnectionId
 from beamferry.errors import BeamferryError, PermanentError
 from beamferry.login import PATIENCE
 from beamferry.registry.entries import MODELS
-from beamferry.remote import Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,6 +30,7 @@ if TYPE_CHECKING:
 
     from beamferry.beamtime import Beamtime, Site
     from beamferry.registry import Registry
+    from beamferry.remote import Session
 
 DAG_ID = "prepare_account"
 # Seconds without an answer: each gate is given half a minute, and another run may hold the account for two.
@@ -91,14 +89,10 @@ class AccountTask(BaseOperator):
                 "add it under Admin, Connections, with host, login, key_file and host_key",
             ) from error
         try:
-            with hook.get_conn() as client:
-                session = Session(client)
-                session.install()
+            with session_over(hook) as session:
                 yield session
         except BeamferryError as error:
             raise account.about(error, wishes.host) from error
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            raise account.about(explain_connection(error, hook.remote_host), wishes.host) from error
 
 
 class Prepare(AccountTask):
@@ -245,18 +239,12 @@ def prepare_account_dag(registry: Registry, site: Site) -> DAG:
         description="Prepares a person's account: links, keys, known hosts, lftp",
         doc_md=_DOC,
         schedule=None,
-        start_date=pendulum.datetime(2021, 1, 1, tz="UTC"),
+        start_date=policy.START,
         catchup=False,
         is_paused_upon_creation=False,
         params=form(registry.beamtimes, site),
         tags=["account"],
-        default_args={
-            "retries": policy.RETRIES,
-            "retry_delay": policy.RETRY_DELAY,
-            "retry_exponential_backoff": 2,
-            "max_retry_delay": policy.MAX_RETRY_DELAY,
-            "retry_policy": policy.RETRY_POLICY,
-        },
+        default_args=policy.retrying(policy.RETRIES, policy.RETRY_DELAY, policy.MAX_RETRY_DELAY),
     ) as dag:
         # A run that waits for a person must not hold a place that a transfer could have.
         chain(

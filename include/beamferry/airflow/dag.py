@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, TypedDict
 
-import pendulum
 from airflow.sdk import DAG, XComArg, chain
 
 from beamferry.airflow import notices, operators, policy
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions._internal.node import DAGNode
 
     from beamferry.beamtime import Beamtime, Site
-
-# Constant, so that parsing again makes no new version of the DAG; nothing is ever caught up from it.
-START = pendulum.datetime(2021, 1, 1, tz="UTC")
 
 
 class _Known(TypedDict):
@@ -56,7 +52,7 @@ def beamtime_dag(beamtime: Beamtime, site: Site) -> DAG:
         description=f"Brings {beamtime.id} home from {beamtime.instrument} at {beamtime.facility_name}",
         doc_md=_doc(beamtime, site),
         schedule=policy.nightly(beamtime.key),
-        start_date=START,
+        start_date=policy.START,
         catchup=False,
         max_active_runs=1,
         is_paused_upon_creation=False,
@@ -64,11 +60,7 @@ def beamtime_dag(beamtime: Beamtime, site: Site) -> DAG:
         tags=[beamtime.facility, beamtime.instrument, str(beamtime.year)],
         default_args={
             "pool": policy.POOL,
-            "retries": policy.RETRIES,
-            "retry_delay": policy.RETRY_DELAY,
-            "retry_exponential_backoff": 2,
-            "max_retry_delay": policy.MAX_RETRY_DELAY,
-            "retry_policy": policy.RETRY_POLICY,
+            **policy.retrying(policy.RETRIES, policy.RETRY_DELAY, policy.MAX_RETRY_DELAY),
             # Each task decides by the run's mode whether it is left out; a skip must not spread by itself.
             "trigger_rule": "none_failed",
             "on_failure_callback": notices.after_failure,

@@ -65,13 +65,7 @@ def _shared(site: Site) -> dict[str, Any]:
         "catchup": False,
         "max_active_runs": 1,
         "tags": ["alerts"],
-        "default_args": {
-            "retries": alerting.RETRIES,
-            "retry_delay": alerting.RETRY_DELAY,
-            "retry_exponential_backoff": 2,
-            "max_retry_delay": alerting.MAX_RETRY_DELAY,
-            "retry_policy": policy.RETRY_POLICY,
-        },
+        "default_args": policy.retrying(alerting.RETRIES, alerting.RETRY_DELAY, alerting.MAX_RETRY_DELAY),
     }
 
 

@@ -94,7 +94,7 @@ class ParseTotals(BeamtimeTask):
         with self.telling(context):
             totals = self.engine.totals(_from_task(context, "dry_run"))
             # A plan of another version cannot be compared with; this run writes it anew.
-            known = self.state.known("plan", "rate", "progress", "course")
+            known = self.state.known("plan", "rate")
             plan = make_plan(
                 totals,
                 beamtime=self.beamtime,
@@ -109,7 +109,7 @@ class ParseTotals(BeamtimeTask):
                 accept_smaller_source=options.accept_smaller_source,
             )
         # The last transfer served the last plan; what it left on its way would be lost with that plan.
-        self.state.set("course", known.whole_course.model_dump(mode="json"))
+        self.state.keep_course()
         self.state.set("plan", plan.model_dump(mode="json"))
         self.log.info(sentence(plan))
         context["ti"].xcom_push(PLAN, plan.model_dump_json())
@@ -177,8 +177,7 @@ class Transfer(RemoteJobOperator):
 
     def finish(self, context: Context, session: Session, ended: Ended) -> JsonValue:
         """Keep the course and the measured rate, and return what was moved."""
-        known = self.state.known("plan", "progress", "course")
-        self.state.set("course", known.whole_course.model_dump(mode="json"))
+        self.state.keep_course()
         self.raise_for(ended)
         moved = Moved(
             bytes=int(ended.result["bytes"]),

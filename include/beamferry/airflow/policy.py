@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pendulum
 from airflow.providers.common.compat.sdk import conf
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
 
@@ -32,6 +33,21 @@ RETRY_POLICY = ExceptionRetryPolicy(
         RetryRule(exception=TransientError, action=RetryAction.DEFAULT),
     ]
 )
+
+# Constant, so that parsing again makes no new version of a DAG; nothing is ever caught up from it.
+START = pendulum.datetime(2021, 1, 1, tz="UTC")
+
+
+def retrying(retries: int, delay: timedelta, longest: timedelta) -> dict[str, Any]:
+    """Return the default arguments of tasks that are tried again, after a delay that doubles up to the longest."""
+    return {
+        "retries": retries,
+        "retry_delay": delay,
+        "retry_exponential_backoff": 2,
+        "max_retry_delay": longest,
+        "retry_policy": RETRY_POLICY,
+    }
+
 
 # What each mode of a run leaves out. The tasks of a DAG stay the same for all modes: a task that vanished from
 # a DAG would let its run succeed without it.

@@ -86,6 +86,10 @@ class BeamtimeState:
         """Store a value; it replaces what was there."""
         self._store.set(key, value)
 
+    def keep_course(self) -> None:
+        """Store how what was left became less so far; the next plan or job takes the place of what tells it."""
+        self.set("course", self.known("plan", "progress", "course").whole_course.model_dump(mode="json"))
+
     def forget(self, key: Key) -> None:
         """Remove a value that is no longer true."""
         self._store.delete(key)

@@ -7,21 +7,19 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import paramiko
 import pendulum
 from airflow.providers.ssh.hooks.ssh import SSHHook
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
-from beamferry.access import explain_connection
 from beamferry.airflow import secret
 from beamferry.airflow.params import Options
 from beamferry.airflow.policy import skip_reason
+from beamferry.airflow.session import session_over
 from beamferry.airflow.state import BeamtimeState
 from beamferry.engine import Engine, engine
 from beamferry.errors import BeamferryError
 from beamferry.known import Problem
-from beamferry.remote import Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from beamferry.beamtime import Beamtime, Site
+    from beamferry.remote import Session
 
 
 class BeamtimeTask(BaseOperator):
@@ -91,13 +90,8 @@ class BeamtimeTask(BaseOperator):
             PermanentError: RDS-SSH shows another host key, or refuses the log-in.
             TransientError: RDS-SSH cannot be reached, or the connection broke.
         """
-        try:
-            with self.rds_hook.get_conn() as client:
-                session = Session(client)
-                session.install()
-                yield session
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            raise explain_connection(error, self.rds_hook.remote_host) from error
+        with session_over(self.rds_hook) as session:
+            yield session
 
     @contextmanager
     def telling(self, context: Context) -> Iterator[None]:

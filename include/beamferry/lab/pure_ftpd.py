@@ -185,10 +185,15 @@ class PureFtpd(Recorded):
                 continue
             if (process := Process.of(int(text))) is None:
                 return None
+            greeted = False
             with (
                 suppress(OSError),
                 socket.create_connection((self.address, self.port), timeout=2) as connection,
             ):
-                if connection.recv(3) == b"220":
-                    return process
+                greeted = connection.recv(3) == b"220"
+            if greeted:
+                # It counts this look among its clients until it has noticed that it is over.
+                while process.descendants() and time.monotonic() < end:
+                    time.sleep(0.02)
+                return process
         return None

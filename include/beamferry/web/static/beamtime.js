@@ -68,8 +68,8 @@ function Whole({ found }) {
   const zone = found.site.time_zone;
   const differences = found.differences;
   return [
-    h(Head, { key: "head", found }),
-    h(Answers, { key: "answers", found }),
+    h(Head, { found }),
+    h(Answers, { found }),
     part("How it came home", h(BurnDown, { found }), speed(found) && h("p", null, speed(found))),
     differences?.counts.length > 0 && part("Differences found",
       h("ul", null, differences.counts.map((one) => h("li", { key: one.kind }, `${number(one.count)} ${one.words}`))),

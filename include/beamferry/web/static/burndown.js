@@ -23,7 +23,9 @@ export function BurnDown({ found }) {
   const [last, rest] = left.at(-1);
   const ends = found.ends_at && rest > 0 ? Date.parse(found.ends_at) / 1000 : null;
   const begin = left[0][0];
-  const reached = Math.max(last, ends ?? 0, rest > 0 ? now : last);
+  // While anything is left, time goes on without another sample.
+  const until = rest > 0 ? Math.max(now, last) : last;
+  const reached = Math.max(until, ends ?? 0);
   // A tape day far ahead would press a transfer of an hour into a needle; words tell where it is then.
   const shows = tape > begin && tape - begin < 12 * Math.max(reached - begin, 1);
   const end = Math.max(reached, shows ? tape : 0, begin + 1);
@@ -35,8 +37,9 @@ export function BurnDown({ found }) {
   const short = (moment) => new Date(moment * 1000).toLocaleString("en-GB", {
     timeZone: zone, ...(end - begin > 3 * DAY ? { day: "numeric", month: "short" } : { weekday: "short", hour: "2-digit", minute: "2-digit", ...(end - begin < 900 && { second: "2-digit" }) }),
   });
-  const measured = path(rest > 0 && now > last ? [...left, [now, rest]] : left);
-  const sentence = `${bytes(rest)} of ${bytes(most)} left at ${at(new Date(last * 1000).toISOString(), zone)}`
+  const told = (moment) => at(new Date(moment * 1000).toISOString(), zone);
+  const measured = path(until > last ? [...left, [until, rest]] : left);
+  const sentence = `${bytes(rest)} of ${bytes(most)} left at ${told(last)}`
     + (ends ? `; at the measured rate it ends on ${at(found.ends_at, zone)}` : "")
     + `; tape begins on ${at(found.deadline_at, zone)}.`;
   return h("figure", { className: "bf-figure" },
@@ -49,14 +52,14 @@ export function BurnDown({ found }) {
       })),
       shows && h("line", { className: "bf-tape", x1: x(tape), x2: x(tape), y1: TOP, y2: HEIGHT - BOTTOM }),
       shows && label("tape", { x: x(tape) - 6, y: TOP + 10, textAnchor: "end" }),
-      h("path", { className: "bf-area", d: `${measured}L${x(Math.max(last, rest > 0 ? now : last)).toFixed(1)} ${y(0)}L${x(begin)} ${y(0)}Z` }),
+      h("path", { className: "bf-area", d: `${measured}L${x(until).toFixed(1)} ${y(0)}L${x(begin)} ${y(0)}Z` }),
       h("path", { className: "bf-line", d: measured }),
-      ends && h("path", { className: "bf-ahead", d: path([[Math.max(now, last), rest], [Math.max(ends, now), 0]]) })),
+      ends && h("path", { className: "bf-ahead", d: path([[until, rest], [Math.max(ends, now), 0]]) })),
     h("figcaption", { className: "bf-small" }, sentence, ends && " Dashed: forecast."),
     h("details", null, h("summary", null, "The same as a table"),
       h("table", { className: "bf-table" },
         h("thead", null, h("tr", null, h("th", null, "When"), h("th", null, "Left"), h("th", null, "Rate until then"))),
         h("tbody", null, left.map(([moment, value], index) => h("tr", { key: moment },
-          h("td", null, at(new Date(moment * 1000).toISOString(), zone)), h("td", null, bytes(value)),
+          h("td", null, told(moment)), h("td", null, bytes(value)),
           h("td", null, index ? `${bytes(found.rates[index - 1][1])}/s` : "")))))));
 }

@@ -17,7 +17,7 @@ const SHAPES = {
   safe: ["M12 1.8 21 5v7c0 5.2-3.7 8.7-9 10.4C6.7 20.7 3 17.2 3 12V5z", "M7.5 12l3.2 3.2 5.8-6.4"],
 };
 
-export function Mark({ state }) {
+function Mark({ state }) {
   const [outline, inner] = SHAPES[state] ?? SHAPES.waiting;
   return h("svg", { className: "bf-mark", viewBox: "0 0 24 24", "aria-hidden": true },
     h("path", { d: outline, className: "bf-shape" }), h("path", { d: inner, className: "bf-sign" }));
@@ -63,8 +63,10 @@ export function Verification({ row, now }) {
       [found && `checked ${age(found.at, now)}`, row.last_sync && `last sync ${age(row.last_sync, now)}`].filter(Boolean).join(" · ")));
 }
 
-export function Copy({ text, label = "Copy" }) {
-  const [said, say] = useState(label);
+const COPY = "Copy";
+
+export function Copy({ text }) {
+  const [said, say] = useState(COPY);
   const copy = async () => {
     try {
       await navigator.clipboard.writeText(text);
@@ -73,7 +75,7 @@ export function Copy({ text, label = "Copy" }) {
       // Without TLS a browser gives no clipboard.
       say("Select it and press Ctrl+C");
     }
-    setTimeout(() => say(label), 2500);
+    setTimeout(() => say(COPY), 2500);
   };
   return h("button", { type: "button", className: "bf-button bf-quiet", onClick: copy }, said);
 }

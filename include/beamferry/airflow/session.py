@@ -1,0 +1,33 @@
+"""A session on a host, over a connection that Airflow holds."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import paramiko
+
+from beamferry.access import explain_connection
+from beamferry.remote import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow.providers.ssh.hooks.ssh import SSHHook
+
+
+@contextmanager
+def session_over(hook: SSHHook) -> Iterator[Session]:
+    """Open a connection of Airflow's with this version's scripts in place.
+
+    Raises:
+        PermanentError: the host shows another key, or refuses the log-in.
+        TransientError: the host cannot be reached, or the connection broke.
+    """
+    try:
+        with hook.get_conn() as client:
+            session = Session(client)
+            session.install()
+            yield session
+    except (paramiko.SSHException, OSError, EOFError) as error:
+        raise explain_connection(error, hook.remote_host) from error
