@@ -36,6 +36,8 @@ POOL_SLOTS = 4
 ADMIN = "admin"
 _STOP_SECONDS = 30.0
 _KILL_SECONDS = 5.0
+# The database and the logs are for this account alone, whoever made the folder.
+_PRIVATE = 0o077
 # The kernel ends a component when the process that started it is gone, however that ended.
 _WITH_PARENT = ("setpriv", "--pdeathsig", "TERM", "--")
 
@@ -47,7 +49,6 @@ class Stack:
     Args:
         home: AIRFLOW_HOME; made with mode 0700, holds the database, the logs and the secrets.
         dags: the DAG folder.
-        plugins: the plugins folder.
         port: of the web interface and API; the next free one from 8080 when 0.
         connections: Airflow connections by id, as JSON values.
         env: further environment of all components.
@@ -55,7 +56,6 @@ class Stack:
 
     home: Path
     dags: Path
-    plugins: Path
     port: int = 0
     connections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class Stack:
         own = {
             "AIRFLOW_HOME": str(self.home),
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags),
-            "AIRFLOW__CORE__PLUGINS_FOLDER": str(self.plugins),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(self.home / "plugins"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "4",
@@ -122,6 +122,9 @@ class Stack:
             "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.home / "logs"),
+            # Airflow gives its logs these modes whatever the process' own mask is.
+            "AIRFLOW__LOGGING__FILE_TASK_HANDLER_NEW_FOLDER_PERMISSIONS": "0o700",
+            "AIRFLOW__LOGGING__FILE_TASK_HANDLER_NEW_FILE_PERMISSIONS": "0o600",
             # No usage data leaves this machine.
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         }
@@ -168,7 +171,9 @@ class Stack:
         if self.pid(name) is not None:
             return
         self._reap()
-        log = (self.home / f"{name}.log").open("ab")
+        log = os.fdopen(
+            os.open(self.home / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab"
+        )
         with log:
             process = subprocess.Popen(  # noqa: S603 - our own components
                 (*_WITH_PARENT, sys.executable, "-m", "airflow", *COMPONENTS[name]),
@@ -178,6 +183,7 @@ class Stack:
                 env=self.environment(),
                 start_new_session=True,
                 cwd=self.home,
+                umask=_PRIVATE,
             )
         self._children[name] = process
         self._pid_file(name).write_text(f"{process.pid} {_born(process.pid)}")
@@ -288,6 +294,7 @@ class Stack:
             capture_output=True,
             text=True,
             check=False,
+            umask=_PRIVATE,
         )
         if done.returncode != 0:
             tail = (done.stderr or done.stdout).strip().splitlines()[-1:]

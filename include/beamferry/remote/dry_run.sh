@@ -23,7 +23,7 @@ done
 [[ -n $work && $# -ge 4 ]] || refuse "dry_run.sh: --work and rsync's command are needed"
 
 work=$(readlink -m -- "$work")
-(umask 077 && mkdir -p "$work")
+mkdir -p "$work"
 # A list of an earlier run must never be taken for this one's, nor its progress.
 rm -rf "$work/todo" "$work/todo.totals" "$work/todo.count" "$work/live"
 
@@ -41,7 +41,6 @@ start_ticker
 # The mark before each line tells the files from whatever else rsync says. LC_ALL=C makes rsync escape
 # all that is not printable ASCII, so a line is a name whatever the name holds.
 (
-  umask 077
   codes=(0 0)
   "${command[0]}" -n -i --stats --no-h --out-format='@ %i %l %n' "${command[@]:1}" 2>>"$errors" |
     awk -v todo="$work/todo.new" -v count="$work/todo.count" -v stats="$BEAMFERRY_JOB/stats" \

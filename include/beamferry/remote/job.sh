@@ -156,8 +156,7 @@ run() {
   script=$1
   shift
   case $dir in /*) export BEAMFERRY_JOB=$dir ;; *) export BEAMFERRY_JOB=$PWD/$dir ;; esac
-  # Files of the data get the modes that rsync gives them, not those of our own notes.
-  (umask 022 && trap - TERM && exec bash "$script" "$@") &
+  (trap - TERM && exec bash "$script" "$@") &
   local child=$!
   while :; do
     code=0

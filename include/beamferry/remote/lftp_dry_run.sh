@@ -39,7 +39,6 @@ done
 [[ $streams =~ ^[1-9][0-9]?$ && $window =~ ^[0-9]+$ ]] || refuse "lftp_dry_run.sh: --streams and --modify-window must be numbers"
 far_ready
 
-umask 077
 work=$(readlink -m -- "$work")
 destination=$(readlink -m -- "$destination")
 scratch=$work/dry_run

@@ -51,13 +51,13 @@ work=$(readlink -m -- "$work")
 destination=$(readlink -m -- "$destination")
 live=$work/lftp
 rm -rf "$live"
-(umask 077 && mkdir -p "$live")
+mkdir -p "$live"
 read -r files_total bytes_total <"$work/todo.totals"
 window=$(cat "$work/modify_window" 2>/dev/null || echo 1)
 partial=$destination/.beamferry-partial
 # Each folder has its own: when it is whole, nothing in there is of use.
 staging=$partial/.beamferry-lftp/$(printf '%s' "$folder" | sha256sum | cut -c1-16)
-mkdir -p -- "$destination" "$staging" 2>>"$errors" || finish 11
+as_data mkdir -p -- "$destination" "$staging" 2>>"$errors" || finish 11
 
 resumed=0 refused=0 since=0 before_bytes=0 before_files=0
 read -r before_bytes before_files < <(placed_so_far)
@@ -80,7 +80,7 @@ make_folders() {
   of_folder "$work/source.census" | awk '
     BEGIN { RS = "\0" }
     { at = index($0, "//"); if (substr($0, at + 2, 1) == "d") printf "./%s%c", substr($0, 1, at - 1), 0 }' >"$live/folders"
-  (cd -- "$destination" && xargs -0 -r mkdir -p -- <"$live/folders") 2>>"$errors" || finish 11
+  (cd -- "$destination" && as_data xargs -0 -r mkdir -p -- <"$live/folders") 2>>"$errors" || finish 11
   # mkdir is content with a link to a folder; what is written there would leave the destination.
   # shellcheck disable=SC2016
   (cd -- "$destination" && xargs -0 -r sh -c '

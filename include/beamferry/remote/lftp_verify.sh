@@ -56,7 +56,6 @@ done
 far_ready
 
 work=$(readlink -m -- "$work")
-umask 077
 destination=$(readlink -m -- "$destination")
 out=$work/verify scratch=$work/verify/scratch live=$work/verify/live
 rm -rf "$out"

@@ -35,7 +35,7 @@ output=$(readlink -m -- "$output")
 [[ $output != "$destination"/* ]] || exclude+=("${output#"$destination"/}" "${output#"$destination"/}.new")
 scratch=$work/manifest
 rm -rf "$scratch"
-(umask 077 && mkdir -p "$scratch")
+mkdir -p "$scratch"
 
 files_chosen=0 bytes_chosen=0 shards=0
 tick() {
@@ -104,6 +104,7 @@ if ((code)); then
   finish "$code"
 fi
 
+as_data touch -- "$output.new" 2>>"$errors" || finish 11
 for ((number = 1; number <= shards; number++)); do lines "$number" || exit; done >"$output.new" 2>>"$errors" || finish 11
 mv -f "$output.new" "$output" 2>>"$errors" || finish 11
 report "$bytes_chosen" "$bytes_chosen" "$files_chosen" "$files_chosen"

@@ -6,6 +6,11 @@
 # them, and leaves through finish: whatever happens there is a result.json.
 
 export LC_ALL=C
+# Our own notes are for this account alone; what lands on RDS gets the modes that any copying there would give it.
+umask 077
+as_data() { # COMMAND...
+  (umask 022 && exec "$@")
+}
 
 # Stderr beyond this much helps nobody: its first half names the cause, its last half the outcome.
 readonly ERRORS_LIMIT=65536

@@ -135,7 +135,7 @@ fetch_range() { # KEY OFFSET
     [[ -n $far_pid ]] || open_ranges
     # rsync removes an empty partial folder behind it; where that happens in between, dd fails and we try again.
     if [[ ! -d ${partial%/*} ]]; then
-      mkdir -p -- "${partial%/.beamferry-partial/*}" && mkdir -m 700 -- "${partial%/*}" 2>/dev/null || :
+      as_data mkdir -p -- "${partial%/.beamferry-partial/*}" && mkdir -m 700 -- "${partial%/*}" 2>/dev/null || :
     fi
     printf '%s %d %d\n' "$request" "$offset" "$count" 1>&"$to" 2>/dev/null || :
     copied=0 lost=''

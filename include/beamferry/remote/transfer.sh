@@ -71,7 +71,7 @@ prefer_aes
 set_far "$words" "$account" "$host" "$source"
 # rsync 3.5 does not follow a link of another owner's to the destination (exit 3): go where it leads.
 destination=$(readlink -m -- "$destination")
-mkdir -p -- "$destination" 2>>"$errors" || finish 11
+as_data mkdir -p -- "$destination" 2>>"$errors" || finish 11
 
 # rsync's unfinished files are kept in one folder of their own: what a kill -9 leaves there is found and removed,
 # and the sizes of what is there show how far the streams are. It lies in the partial folder, which nothing lists.
@@ -104,7 +104,7 @@ fetch() { # LIST OUTPUT [ARGUMENT...]
   for delay in $RETRY_DELAYS ''; do
     code=0
     # The finishing pass sets the folders' times; doing it here would let the streams undo each other's.
-    "${rsync[@]}" --omit-dir-times --no-inc-recursive --temp-dir="$temporary/$worker" \
+    as_data "${rsync[@]}" --omit-dir-times --no-inc-recursive --temp-dir="$temporary/$worker" \
       --files-from="$list" --from0 "$@" "${from_to[@]}" \
       >>"$output" 2>"$live/$worker.errors" || code=$?
     case $code in
@@ -247,14 +247,11 @@ check_stall() {
 
 # --- the job ----------------------------------------------------------------------------------------------
 
-umask_of_data=$(umask)
-umask 077
 read -r files_total bytes_total <"$work/todo.totals"
 cut_list
 # What a killed rsync left: no other job of this beamtime runs, the lock sees to that.
 rm -rf -- "$temporary"
 mkdir -p -- "$temporary" 2>>"$errors" || finish 11
-umask "$umask_of_data"
 start_ticker
 
 if ((shards + large)); then
@@ -281,7 +278,7 @@ if ((shards + large)); then
 fi
 
 code=0
-"${rsync[@]}" --stats --temp-dir="$temporary" "${from_to[@]}" >"$live/finish" 2>>"$errors" &
+(umask 022 && exec "${rsync[@]}" --stats --temp-dir="$temporary" "${from_to[@]}") >"$live/finish" 2>>"$errors" &
 wait $! || code=$?
 check_stall
 sed -n '/^Number of files: /,$p' "$live/finish" | put "$BEAMFERRY_JOB/stats"

@@ -46,7 +46,6 @@ done
 [[ $level != sampled || $seed =~ ^[0-9]+$ ]] || refuse "verify.sh: --seed must be a number"
 
 work=$(readlink -m -- "$work")
-umask 077
 set_far "$words" "$account" "$host" "$source"
 destination=$(readlink -m -- "$destination")
 out=$work/verify scratch=$work/verify/scratch

@@ -1,0 +1,268 @@
+"""What is written is closed to others, at every moment, as docs/security.md says."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from beamferry import access, census
+from beamferry.beamtime import Level
+from beamferry.certificate import MANIFEST_NAME, certificate_folder
+from beamferry.engine import Choice, engine
+from beamferry.lab import Lab
+from beamferry.registry import load
+from beamferry.remote import Job, Session, parse_status, script_command
+from beamferry.watch import Sign, leave, status_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from beamferry.access import Facts
+    from beamferry.beamtime import Beamtime, Site
+    from beamferry.engine import Call, Engine
+    from beamferry.plan import Counted
+    from beamtime_runs import Runs
+
+pytestmark = pytest.mark.timeout(600)
+
+PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text(encoding="utf-8")
+# Made by SFTP, which can set a mode only afterwards: nothing is in it yet.
+NOT_YET = ".new"
+
+
+def promised(begin: str) -> list[tuple[re.Pattern[str], int]]:
+    """Patterns and modes of the page's table of what is below a place, in their order."""
+    rows = re.findall(r"^\| `([^`]+)` \| (0[0-7]{3}) \|", PAGE, re.MULTILINE)
+    return [(pattern(name), int(mode, 8)) for name, mode in rows if name.startswith(begin)]
+
+
+def pattern(name: str) -> re.Pattern[str]:
+    """A row's name as a pattern: ``*`` is one name or a part of it, ``**`` is everything below."""
+    parts = re.split(r"(\*\*|\*)", name)
+    return re.compile("".join({"*": "[^/]*", "**": ".*"}.get(part, re.escape(part)) for part in parts))
+
+
+@dataclass
+class Watch:
+    """What was seen below a folder that does not have the mode which the page promises.
+
+    Args:
+        folder: where it is.
+        name: the folder's name on the page, without a slash.
+    """
+
+    folder: Path
+    name: str
+    seen: set[str] = field(default_factory=set)
+    wrong: set[str] = field(default_factory=set)
+
+    def look(self) -> None:
+        rows = promised(self.name)
+        for path in (self.folder, *self.folder.rglob("*")):
+            try:
+                found = path.lstat()
+            except FileNotFoundError:
+                continue
+            if stat.S_ISLNK(found.st_mode) or (path.suffix == NOT_YET and found.st_size == 0):
+                continue
+            below = path.relative_to(self.folder).as_posix()
+            name = self.name if below == "." else f"{self.name}/{below}"
+            name += "/" if stat.S_ISDIR(found.st_mode) else ""
+            mode = stat.S_IMODE(found.st_mode)
+            # A row for files says nothing of folders.
+            wanted = next(
+                (
+                    mode
+                    for row, mode in rows
+                    if row.fullmatch(name) and row.pattern.endswith("/") == name.endswith("/")
+                ),
+                None,
+            )
+            self.seen.add(name)
+            if mode != wanted:
+                self.wrong.add(
+                    f"{name} {mode:04o}, not {'on the page' if wanted is None else f'{wanted:04o}'}"
+                )
+
+    @contextmanager
+    def all_the_time(self) -> Iterator[None]:
+        """Look again and again, as files come and go."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(0.02):
+                self.look()
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
+            self.look()
+
+
+@pytest.fixture(scope="module")
+def careless() -> Iterator[None]:
+    """Everything that these tests start would let others read and write."""
+    before = os.umask(0o002)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@pytest.fixture(scope="module")
+def open_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A lab whose account on RDS-SSH has no umask at all."""
+    lab = Lab(tmp_path_factory.mktemp("open"))
+    try:
+        lab.up("small", ended=(datetime.now(UTC) - timedelta(days=5)).date(), desy=True)
+        # bash reads it when sshd starts it.
+        (lab.rds_home / ".bashrc").write_text("umask 000\n")
+        yield lab
+    finally:
+        lab.down()
+
+
+CHOICE = Choice(2, None, Level.SAMPLED, 8)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A beamtime's jobs over one connection, as Airflow's tasks start them."""
+
+    lab: Lab
+    session: Session
+    beamtime: Beamtime
+    site: Site
+
+    def secret(self) -> None:
+        """Hand the password over, where there is one."""
+        name, place = self.beamtime.secret_connection, Job(self.beamtime.key, "").secret
+        if name is not None:
+            self.session.make_folder(place.rpartition("/")[0], mode=0o700)
+            word = self.lab.airflow_connections()[name]["password"]
+            self.session.write(place, word.encode(), mode=0o600)
+
+    def job(self, part: str, call: Call) -> str:
+        if part != "manifest":  # which does not reach out
+            self.secret()
+        job = Job(self.beamtime.key, part)
+        self.session.checked(job.start("run", *call), timeout=60)
+        while True:
+            status = parse_status(self.session.checked(job.verb("status"), timeout=60))
+            if status.state != "running":
+                break
+        assert status.exit_code == 0, self.session.read(f"{job.folder}/errors")
+        return self.session.read(f"{job.folder}/stats")
+
+    def dry_run(self) -> tuple[Facts, Counted]:
+        """What access to it needs, and the listing."""
+        self.secret()
+        facts = access.parse_facts(self.session.checked(script_command(*self.tool.probe()), timeout=60))
+        return facts, self.tool.totals(self.job("dry_run", self.tool.dry_run(facts, CHOICE, None)))
+
+    def run(self) -> None:
+        """All jobs of a run, and the manifest."""
+        facts, totals = self.dry_run()
+        for folder in self.tool.folders(totals) or (None,):
+            self.job("transfer", self.tool.transfer(facts, CHOICE, None, folder))
+        self.job("verify", self.tool.verify(CHOICE, 1))
+        self.session.make_folder(self.certificate, mode=0o755)
+        arguments = census.manifest_arguments(
+            Job(self.beamtime.key, "").work,
+            self.beamtime,
+            self.site,
+            streams=2,
+            output=f"{self.certificate}/{MANIFEST_NAME}",
+        )
+        self.job("manifest", ("manifest.sh", arguments))
+
+    @property
+    def tool(self) -> Engine:
+        return engine(self.beamtime, self.site)
+
+    @property
+    def certificate(self) -> str:
+        return certificate_folder(self.beamtime.destination_path(self.site))
+
+
+@pytest.fixture
+def chain(open_lab: Lab, request: pytest.FixtureRequest) -> Iterator[Chain]:
+    """The beamtime of a facility, by the transport that the lab's registry is to name."""
+    facility, transport, further = request.param
+    text = open_lab.registry_text(desy=transport)
+    open_lab.registry.write_text(text.replace(f"transport: {transport}", f"transport: {transport}{further}"))
+    registry = load(open_lab.registry)
+    assert registry.problems == ()
+    assert registry.site is not None
+    beamtime = next(one for one in registry.beamtimes if one.facility == facility)
+    client = open_lab.rds_client()
+    try:
+        yield Chain(open_lab, Session(client), beamtime, registry.site)
+    finally:
+        client.close()
+
+
+@pytest.mark.parametrize("chain", [("diamond", "ftps", ""), ("desy", "ftps", "")], indirect=True)
+def test_what_a_run_writes_on_rds_ssh_is_for_its_account_alone(chain: Chain) -> None:
+    watch = Watch(chain.lab.rds_home / ".beamferry", "~/.beamferry")
+    with watch.all_the_time():
+        chain.session.install()
+        chain.run()
+    assert watch.wrong == set()
+    jobs = f"~/.beamferry/jobs/{chain.beamtime.key}"
+    expected = {"transfer/result.json", "work/todo", "manifest/errors"}
+    expected |= {"secret"} if chain.beamtime.secret_connection else set()
+    assert {f"{jobs}/{name}" for name in expected} <= watch.seen
+    assert f"{jobs}/secret" not in {f"{jobs}/{path.name}" for path in (watch.folder / "jobs").glob("*/*")}
+
+    certificate = Watch(chain.lab.on_rds(chain.certificate), "<destination>.certificate")
+    certificate.look()
+    assert certificate.wrong == set()
+    assert f"<destination>.certificate/{MANIFEST_NAME}" in certificate.seen
+    # The data is not: others of the group work with it.
+    data = chain.lab.on_rds(chain.beamtime.destination_path(chain.site))
+    for path in (data, *data.rglob("*.nxs"), *data.rglob("*.cbf")):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o044, path
+
+
+@pytest.mark.parametrize("chain", [("desy", "sftp", "\n  connection: desy_ftps")], indirect=True)
+def test_the_program_that_hands_a_password_to_ssh_is_closed_too(chain: Chain) -> None:
+    chain.lab.route_desy("password")
+    watch = Watch(chain.lab.rds_home / ".beamferry", "~/.beamferry")
+    with watch.all_the_time():
+        chain.session.install()
+        chain.dry_run()
+    assert watch.wrong == set()
+    assert f"~/.beamferry/jobs/{chain.beamtime.key}/dry_run/ask" in watch.seen
+
+
+def test_what_airflow_writes_on_its_own_machine_is_for_its_account_alone(runs: Runs) -> None:
+    leave(status_file(runs.stack.environment()), Sign(at=datetime.now(UTC), mails=0, recipients=1))
+    watch = Watch(runs.stack.home, ".airflow")
+    watch.look()
+    assert watch.wrong == set()
+    expected = {"passwords.json", "jwt_secret", "fernet_key", "lock", "airflow.db", "scheduler.log"}
+    expected |= {"beamferry/alerts.json", "logs/"}
+    assert {f".airflow/{name}" for name in expected} <= watch.seen
+
+
+@pytest.mark.usefixtures("careless")
+def test_the_sign_of_life_is_closed_whatever_the_umask_is(tmp_path: Path) -> None:
+    leave(status_file({"AIRFLOW_HOME": str(tmp_path)}), Sign(at=datetime.now(UTC), mails=0, recipients=1))
+    watch = Watch(tmp_path, ".airflow")
+    watch.look()
+    assert watch.wrong == set()
+    assert ".airflow/beamferry/alerts.json" in watch.seen
