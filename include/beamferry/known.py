@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import AwareDatetime, Field
 
 from beamferry.beamtime import Frozen
 from beamferry.course import Course
@@ -19,8 +19,29 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _Model = TypeVar("_Model", bound=Frozen)
+# Of the values that an asset keeps; one that names no version is of the first.
+SCHEMA_VERSION = 1
+_VERSION = "schema_version"
 # The year 2100: a later second is damage, and no datetime may fail on it while alerts are made.
 _LAST_SECOND = 4_102_444_800
+
+
+def stamped(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a value as an asset keeps it: with the version of its form."""
+    return {_VERSION: SCHEMA_VERSION, **value}
+
+
+def unstamped(value: object) -> object:
+    """Return what an asset keeps without its version.
+
+    Raises:
+        ValueError: it is of a later version, which may mean something else by the same words.
+    """
+    if not isinstance(value, dict) or _VERSION not in value:
+        return value
+    if value[_VERSION] != SCHEMA_VERSION:
+        raise ValueError(f"version {value[_VERSION]!r} is not known here")
+    return {key: part for key, part in value.items() if key != _VERSION}
 
 
 class Rate(Frozen):
@@ -142,8 +163,8 @@ class Known:
             if value is None:
                 return None
             try:
-                return model.model_validate(value, strict=False)
-            except ValidationError:
+                return model.model_validate(unstamped(value), strict=False)
+            except ValueError:  # pydantic's own among them
                 unreadable.append(key)
                 return None
 

@@ -7,7 +7,7 @@ import pytest
 from watching import beamtime, before_tape, home, moving, plan, problem, rate, verdict
 
 from beamferry.beamtime import Level
-from beamferry.known import Known
+from beamferry.known import Known, stamped
 from beamferry.verification import Outcome
 
 OF = beamtime()
@@ -31,6 +31,16 @@ def test_a_value_that_cannot_be_read_is_unknown_and_named(value: dict[str, objec
     assert known.plan is None
     assert known.unreadable == ("plan",)
     assert known.rate is not None
+
+
+def test_a_value_is_read_with_its_version_and_without_one_but_not_of_a_later_one() -> None:
+    value = plan(OF, NOW).model_dump(mode="json")
+    assert stamped(value)["schema_version"] == 1
+    for stored in (value, stamped(value)):
+        assert Known.read({"plan": stored}) == Known(plan=plan(OF, NOW))
+    for later in (2, "1", None):
+        known = Known.read({"plan": stamped(value) | {"schema_version": later}})
+        assert (known.plan, known.unreadable) == (None, ("plan",))
 
 
 def test_complete_is_a_good_comparison_that_no_later_dry_run_contradicts() -> None:

@@ -8,7 +8,7 @@ from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.sdk.execution_time.context import AssetStateStoreAccessor
 
-from beamferry.known import Known
+from beamferry.known import Known, stamped
 from beamferry.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ class BeamtimeState:
         return () if moving is None or moving.run_id != run_id else moving.samples
 
     def set(self, key: Key, value: dict[str, Any]) -> None:
-        """Store a value; it replaces what was there."""
-        self._store.set(key, value)
+        """Store a value with the version of its form; it replaces what was there."""
+        self._store.set(key, stamped(value))
 
     def keep_course(self) -> None:
         """Store how what was left became less so far; the next plan or job takes the place of what tells it."""
@@ -116,7 +116,7 @@ class BeamtimeState:
             "history": [[sample.at, sample.done] for sample in history],
         }
         try:
-            await self._store.aset("progress", value)
+            await self._store.aset("progress", stamped(value))
         except AirflowRuntimeError:
             return False
         return True
