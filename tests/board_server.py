@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 # Seconds for the database and the server.
 PATIENCE = 180.0
-REPOSITORY = Path(__file__).parents[1]
 # What somebody may have typed at a facility: markup, a word without end, and letters that turn the reading round.
 HOSTILE = "<img src=x onerror=\"document.title='pwned'\"> & 'quoted' \u202etxet " + "A" * 150
 
@@ -33,7 +32,7 @@ def prepare(folder: Path) -> Path:
         AIRFLOW_HOME=str(folder),
         AIRFLOW__CORE__LOAD_EXAMPLES="False",
         AIRFLOW__CORE__DAGS_FOLDER=str(folder / "no-dags"),
-        AIRFLOW__CORE__PLUGINS_FOLDER=str(REPOSITORY / "plugins"),
+        AIRFLOW__CORE__PLUGINS_FOLDER=str(folder / "no-plugins"),
         AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS="True",
         AIRFLOW__LOGGING__LOGGING_LEVEL="ERROR",
         BEAMFERRY_REGISTRY=str(registry),

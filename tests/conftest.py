@@ -86,7 +86,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
         stack = Stack(
             home=lab.folder / "airflow",
             dags=REPOSITORY / "dags",
-            plugins=REPOSITORY / "plugins",
             connections={**lab.airflow_connections(), "smtp_secure": secure.connection},
             env={
                 **WATCHFUL,

@@ -257,6 +257,7 @@ def up(
 
 
 # Last, so that the commands stand in the order in which they are needed.
-from beamferry import cli_alerts  # noqa: E402
+from beamferry import cli_alerts, cli_backup  # noqa: E402
 
 app.add_typer(cli_alerts.app)
+app.add_typer(cli_backup.app)

@@ -34,7 +34,7 @@ DAYS_SINCE_VISIT = timedelta(days=5)
 QUICK = {"AIRFLOW__BEAMFERRY__POLL_SECONDS": "2", "AIRFLOW__BEAMFERRY__RETRY_DELAY_SECONDS": "5"}
 _STEPS = ("verify_access", "dry_run", "parse_totals", "approve", "transfer", "verify_sizes", "certify")
 _START_SECONDS = 180.0
-# The repository, whose dags/ and plugins/ Airflow gets: the package runs from its source there.
+# The repository, whose dags/ Airflow gets: the package runs from its source there.
 REPOSITORY = Path(__file__).resolve().parents[2]
 _RUN_SECONDS = 900.0
 # A beamtime that is new begins to come home by itself, as last night's run is due; within this time it is seen.
@@ -234,7 +234,7 @@ def _ask_to_end(number: int, _frame: FrameType | None) -> None:
 
 def own_stack(home: Path, port: int) -> Stack:
     """Return Airflow for the group's own registry."""
-    return Stack(home=home, dags=REPOSITORY / "dags", plugins=REPOSITORY / "plugins", port=port)
+    return Stack(home=home, dags=REPOSITORY / "dags", port=port)
 
 
 def lab_stack(lab: Lab) -> Stack:
@@ -242,7 +242,6 @@ def lab_stack(lab: Lab) -> Stack:
     return Stack(
         home=lab.folder / "airflow",
         dags=REPOSITORY / "dags",
-        plugins=REPOSITORY / "plugins",
         connections=lab.airflow_connections(),
         env={**QUICK, "BEAMFERRY_REGISTRY": str(lab.registry)},
     )

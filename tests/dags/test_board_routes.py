@@ -70,16 +70,12 @@ def app(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Iterator[FastAPI
             allowed: bool = super().is_authorized_view(access_view=access_view, user=user)
             return allowed and user.username != "half"
 
-    from airflow.plugins_manager import _get_plugins, get_fastapi_plugins
-
-    from beamferry.web.plugin import BeamferryPlugin
+    from airflow.plugins_manager import get_fastapi_plugins
 
     monkeypatch.setenv("BEAMFERRY_REGISTRY", str(registry.path))
     monkeypatch.setattr(airflow_app, "get_auth_manager_cls", lambda: Halved)
     monkeypatch.setattr(airflow_app._AuthManagerState, "instance", None)
     get_fastapi_plugins.cache_clear()
-    plugins, _ = _get_plugins()
-    monkeypatch.setattr("airflow.plugins_manager._get_plugins", lambda: ([*plugins, BeamferryPlugin()], {}))
     yield airflow_app.create_app("core")
     get_fastapi_plugins.cache_clear()
 

@@ -32,7 +32,7 @@ STARTER = """
 import pathlib, sys, time
 from beamferry.stack import Stack
 home, dags = map(pathlib.Path, sys.argv[1:])
-Stack(home, dags, dags).start_component("dag-processor")
+Stack(home, dags).start_component("dag-processor")
 print("started", flush=True)
 time.sleep(600)
 """
@@ -42,9 +42,7 @@ def make_stack(folder: Path) -> Stack:
     dags = folder / "dags"
     dags.mkdir(parents=True, exist_ok=True)
     connection = {"conn_type": "ssh", "host": "rds.example", "extra": {"key_file": "key"}}
-    return Stack(
-        folder / "home", dags, dags, connections={POOL: connection}, env={"BEAMFERRY_REGISTRY": "none"}
-    )
+    return Stack(folder / "home", dags, connections={POOL: connection}, env={"BEAMFERRY_REGISTRY": "none"})
 
 
 def processes(stack: Stack) -> list[psutil.Process]:
@@ -123,7 +121,7 @@ def test_secrets_are_for_the_owner_alone_and_in_no_command(stack: Stack) -> None
 
 def test_a_second_start_in_the_same_folder_is_refused_and_harms_nothing(stack: Stack) -> None:
     before = {name: stack.pid(name) for name in COMPONENTS}
-    second = Stack(stack.home, stack.dags, stack.plugins)
+    second = Stack(stack.home, stack.dags)
     with pytest.raises(PermanentError) as caught:
         second.start()
     assert caught.value.code == "airflow-runs"
