@@ -13,7 +13,23 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 # What bash scripts find on any Debian, and what the scripts under test may use.
-BASICS = ("bash", "cat", "chmod", "cksum", "dirname", "env", "flock", "grep", "head", "mkdir", "rm", "true")
+BASICS = (
+    "bash",
+    "cat",
+    "chmod",
+    "cksum",
+    "dirname",
+    "env",
+    "flock",
+    "grep",
+    "head",
+    "mkdir",
+    "mktemp",
+    "rm",
+    "true",
+)
+CONTAINERS = "tests/deploy/test_compose.py"
+WITHOUT_CONTAINERS = f"[--ignore={CONTAINERS}]"
 
 # Makes an environment as ``-m venv`` does, whose Python and beamferry write down how they were called.
 PYTHON = f"""#!/usr/bin/env bash
@@ -27,6 +43,10 @@ case "$*" in
 case "$*" in
   -V) echo Python 3.11.2 ;;
   "-m pip --version") ;;
+  "-m pytest -m not long {CONTAINERS}")
+    echo "containers: ${{CONTAINERS_FAIL-passed}}"
+    exit "${{CONTAINERS_FAIL:-0}}"
+    ;;
   *) echo "venv:$(printf ' [%s]' "$@")" >>"$CALLS"; exit "${{VENV_FAILS:-0}}" ;;
 esac
 INNER
@@ -172,7 +192,60 @@ def test_words_after_the_verb_arrive_as_they_are(machine: Machine) -> None:
     machine.run("lab", "up", "--size", "a b", "$(c)", "")
     assert machine.calls()[-1] == "beamferry: [lab] [up] [--size] [a b] [$(c)] []"
     machine.run("faults", "-k", "one or two")
-    assert machine.calls()[-1] == "venv: [-m] [pytest] [-m] [long] [-k] [one or two]"
+    assert machine.calls()[-1] == f"venv: [-m] [pytest] [-m] [long] {WITHOUT_CONTAINERS} [-k] [one or two]"
+
+
+@pytest.fixture
+def tested(machine: Machine) -> Machine:
+    """A machine whose environment is ready, where lint finds nothing."""
+    machine.run("beamferry")
+    for name in ("ruff", "mypy", "lint-imports", "shellcheck"):
+        (machine.checkout / ".venv" / "bin" / name).symlink_to(machine.programs / "true")
+    machine.calls()
+    return machine
+
+
+def test_the_containers_are_tested_beside_the_others_where_an_engine_is(tested: Machine) -> None:
+    tested.logged("docker")
+    done = tested.run("test")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "containers: passed\n"
+    calls = tested.calls()
+    assert f"venv: [-m] [pytest] [-m] [not long] {WITHOUT_CONTAINERS}" in calls
+    assert "docker: compose --profile lab config --quiet" in calls
+
+
+@pytest.mark.parametrize("failure", ["CONTAINERS_FAIL", "VENV_FAILS"])
+def test_a_failure_of_either_is_one_of_the_whole(tested: Machine, failure: str) -> None:
+    tested.logged("docker")
+    done = tested.run("test", **{failure: "3"})
+    assert done.returncode == 3
+    assert done.stdout.startswith("containers:")
+
+
+def test_without_an_engine_a_person_is_told_what_is_left_out(tested: Machine) -> None:
+    tested.logged("docker", "exit 1")
+    done = tested.run("test")
+    assert done.returncode == 0
+    assert "docker-compose.yaml is NOT checked" in done.stderr
+    assert f"no container engine answers: {CONTAINERS} is left out" in done.stderr
+    assert tested.run("deploy-test").returncode == 1
+
+
+@pytest.mark.parametrize("missing", ["version", "compose version"])
+def test_without_an_engine_ci_fails(tested: Machine, missing: str) -> None:
+    tested.logged("docker", f'[ "$*" != "{missing}" ]')
+    done = tested.run("test", CI="true")
+    assert done.returncode == 1
+    assert "containers" not in done.stdout
+
+
+def test_with_words_for_pytest_only_what_they_choose_runs(tested: Machine) -> None:
+    tested.logged("docker")
+    done = tested.run("test", "-k", "one or two")
+    assert (done.returncode, done.stdout) == (0, "")
+    chosen = f"venv: [-m] [pytest] [-m] [not long] {WITHOUT_CONTAINERS} [-k] [one or two]"
+    assert tested.calls()[-1] == chosen
 
 
 def test_says_which_python_is_missing(machine: Machine) -> None:
@@ -239,8 +312,20 @@ def test_an_installation_of_packages_that_fails_ends_it(machine: Machine) -> Non
 
 def test_ci_calls_the_readmes_command_from_anywhere(machine: Machine) -> None:
     (machine.checkout / "run").write_text('#!/usr/bin/env bash\necho "$PWD: ./run $* CI=$CI"\n')
+    machine.logged("docker")
     done = machine.run(program=".ci/run")
     assert done.stdout == f"{machine.checkout}: ./run test CI=true\n"
+
+
+def test_ci_gets_an_engine_where_there_is_none(machine: Machine) -> None:
+    (machine.checkout / "run").write_text('#!/usr/bin/env bash\necho "./run $* at $DOCKER_HOST"\n')
+    machine.logged("docker", "exit 1")
+    assert machine.run(program=".ci/run").returncode != 0
+    tool = machine.folder / "shared" / "tools" / "container-engine"
+    tool.parent.mkdir(parents=True)
+    tool.write_text('#!/usr/bin/env bash\n[ "$*" = up ] && echo export DOCKER_HOST=unix:///engine\n')
+    tool.chmod(0o755)
+    assert machine.run(program=".ci/run").stdout == "./run test at unix:///engine\n"
 
 
 def test_constraints_are_exact_versions_and_nothing_else() -> None:
@@ -251,6 +336,6 @@ def test_constraints_are_exact_versions_and_nothing_else() -> None:
 def test_the_readme_names_every_verb() -> None:
     usage = subprocess.run((REPOSITORY / "run", "help"), capture_output=True, text=True, check=True).stdout
     verbs = {line.split()[0] for line in usage.splitlines() if line.startswith("  ")}
-    named = set(re.findall(r"^\| `\./run ([a-z]+)", (REPOSITORY / "README.md").read_text(), re.MULTILINE))
+    named = set(re.findall(r"^\| `\./run ([a-z-]+)", (REPOSITORY / "README.md").read_text(), re.MULTILINE))
     assert verbs == named - {"help"}
     assert "help" in named
