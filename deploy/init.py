@@ -50,6 +50,14 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
+    if not found.site.notify:
+        print("Nobody is told of deadlines: the registry's site has no notify.", file=sys.stderr)
+    elif not is_known(found.site.smtp_connection):
+        print(
+            f"Nobody is told of deadlines: the registry names the connection {found.site.smtp_connection}, and "
+            "deploy/secrets/connections.yaml has none of this name.",
+            file=sys.stderr,
+        )
     for beamtime in found.beamtimes:
         name = beamtime.secret_connection
         if name is not None and not beamtime.archived and not is_known(name):

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import UTC
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -21,6 +20,7 @@ from beamferry.watch import ALERTS_DAG, Spoken, judge, last_sign, last_spoken, l
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
+    from pathlib import Path
 
     from beamferry.registry import Registry
     from beamferry.watch import Trouble
@@ -120,10 +120,9 @@ def _health(url: str) -> dict[str, str] | None:
 
 def _active_dags(environment: Mapping[str, str]) -> set[str] | None:
     """Ask Airflow's own command line, which needs its database and nobody's log-in."""
-    program = Path(sys.executable).with_name("airflow")
     try:
-        done = subprocess.run(  # noqa: S603
-            (str(program), "dags", "list", "--output", "json"),
+        done = subprocess.run(
+            (sys.executable, "-m", "airflow", "dags", "list", "--output", "json"),
             capture_output=True,
             check=True,
             timeout=_COMMAND_SECONDS,

@@ -174,6 +174,10 @@ class Project:
     # REST.
 
     def api(self, method: str, path: str, value: Any = None) -> Any:
+        return self.ask(method, f"/api/v2{path}", value)
+
+    def ask(self, method: str, path: str, value: Any = None) -> Any:
+        """Return what Airflow's web server answers to the administrator, at any of its addresses."""
         url = f"http://127.0.0.1:{self.port}"
         if not self._token:
             login = {"username": "admin", "password": "lab"}
@@ -184,7 +188,7 @@ class Project:
             )
         answer = httpx.request(
             method,
-            f"{url}/api/v2{path}",
+            f"{url}{path}",
             json=value,
             headers={"Authorization": f"Bearer {self._token}"},
             timeout=30,

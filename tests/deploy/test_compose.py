@@ -118,6 +118,9 @@ def test_both_beamtimes_come_home_through_celery(server: Project) -> None:
         assert (certificate["outcome"], certificate["run"]) == ("verified", run)
         hosts = {task["hostname"] for task in server.tasks(dag, run)}
         assert all(any(worker.startswith(host) for worker in workers) for host in hosts), (hosts, workers)
+    assert server.api("GET", "/plugins/importErrors")["total_entries"] == 0
+    board = server.ask("GET", "/beamferry/api/beamtimes")["beamtimes"]
+    assert {row["dag_id"]: row["state"] for row in board} == dict.fromkeys(BEAMTIMES, "safe")
     _say(f"both certified {time.monotonic() - begin:.0f} s after it was healthy")
     used = server.memory()
     _say(f"memory {sum(used.values()):.0f} MiB: {', '.join(f'{n} {m:.0f}' for n, m in sorted(used.items()))}")
@@ -163,11 +166,21 @@ def test_nobody_is_root_and_no_secret_is_in_sight(server: Project) -> None:
     assert [name for name, secret in secrets.items() if secret in logs] == []
     modes = server.inside("worker", "stat", "-Lc", "%a %U", *(f"{folder}/{name}" for name in SECRETS))
     assert set(modes.splitlines()) == {"400 airflow"}
+    for place in (folder, "/run/airflow", "/opt/airflow/logs"):
+        find = ("find", f"{place}/", "-mindepth", "1", "!", "-type", "l")
+        assert server.inside("api-server", *find) != ""
+        assert server.inside("api-server", *find, "-perm", "/077") == ""
 
 
 def test_the_pool_counts_what_waits_in_the_triggerer(server: Project) -> None:
     pool = server.api("GET", "/pools/rds_ssh")
     assert (pool["slots"], pool["include_deferred"]) == (4, True)
+
+
+def test_the_alerts_leave_a_sign_that_the_watchdog_finds(server: Project) -> None:
+    assert server.end_of("deadlines", server.begin("deadlines")) == "success"
+    said = server.inside("worker", "beamferry", "watchdog", "--airflow", "http://api-server:8080")
+    assert said == "The alerts are alive\n"
 
 
 def test_no_part_of_airflow_is_where_the_data_goes(server: Project) -> None:
@@ -244,6 +257,10 @@ def test_a_group_s_own_server_starts_with_what_prepare_made(project: Project) ->
         assert done.returncode != 0
         assert 'service "init" didn\'t complete' in done.stdout
         assert "the registry names the connection rds_ssh, and" in own.plain("logs", "init").stdout
+        connections.write_text(text.replace("smtp_default:", "elsewhere:"))
+        done = own.plain("run", "--rm", "init")
+        assert done.returncode == 0, done.stdout
+        assert "Nobody is told of deadlines: the registry names the connection smtp_default" in done.stdout
         connections.write_text(text)
         begin = time.monotonic()
         done = own.plain("up", "--wait")
