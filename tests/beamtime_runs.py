@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from beamferry.certificate import certificate_folder
 from beamferry.demo import DAG_ID
 from beamferry.registry import load
+from waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,13 +141,7 @@ class Runs:
 
     def wait(self, look: Callable[[], Any], what: Callable[[], str] | str) -> Any:
         """Look until something is there."""
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
-            found = look()
-            if found:
-                return found
-            time.sleep(0.25)
-        raise AssertionError(f"waited {PATIENCE:.0f} s in vain: {what if isinstance(what, str) else what()}")
+        return wait_for(look, what, PATIENCE)
 
     def judge(self, *options: str) -> list[str]:
         """What rsync itself still sees to do, run on RDS-SSH; without the folder that stays behind."""

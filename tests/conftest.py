@@ -86,6 +86,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
         stack = Stack(
             home=lab.folder / "airflow",
             dags=REPOSITORY / "dags",
+            # None of those that ./run up takes: another Airflow may begin in the same moment.
+            port=free_port("127.0.0.1"),
             connections={**lab.airflow_connections(), "smtp_secure": secure.connection},
             env={
                 **WATCHFUL,

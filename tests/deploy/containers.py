@@ -10,12 +10,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+
+from waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -197,18 +198,14 @@ class Project:
 
     def wait(self, look: Callable[[], Any], what: Callable[[], str] | str) -> Any:
         """Look until something is there; while what was killed comes back, Airflow need not answer."""
-        end = time.monotonic() + PATIENCE
-        last: Exception | None = None
-        while time.monotonic() < end:
+
+        def answered() -> Any:
             try:
-                if found := look():
-                    return found
-            except httpx.HTTPError as error:
-                last = error
-            time.sleep(0.5)
-        raise AssertionError(
-            f"waited {PATIENCE:.0f} s in vain: {what if isinstance(what, str) else what()} ({last})"
-        )
+                return look()
+            except httpx.HTTPError:
+                return None
+
+        return wait_for(answered, what, PATIENCE)
 
     def begin(self, dag: str, **choices: Any) -> str:
         path = f"/dags/{dag}/dagRuns"

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
 from datetime import datetime, timedelta
 from importlib.metadata import distribution
@@ -24,12 +23,14 @@ from packaging.utils import canonicalize_name
 from beamferry.certificate import certificate_folder
 from beamferry.demo import DAG_ID
 from beamferry.lab import Lab
+from beamferry.lab.settings import free_port
 from beamferry.registry import load
 from beamferry.stack import Stack
 from beamtime_runs import PATIENCE, WATCHFUL
+from waiting import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -162,15 +163,17 @@ def drop_in(
 
 
 def _stack(home: Path, connections: dict[str, Any]) -> Stack:
-    return Stack(home=home, dags=home / "dags", connections=connections, env=WATCHFUL)
+    port = free_port("127.0.0.1")
+    return Stack(home=home, dags=home / "dags", port=port, connections=connections, env=WATCHFUL)
 
 
 @pytest.fixture(scope="module")
 def ended(drop_in: Stack) -> dict[str, Any]:
     """The run that a new beamtime gets by itself, at its end."""
-    found: dict[str, Any] = _wait(
+    found: dict[str, Any] = wait_for(
         lambda: next(iter(_ended(drop_in)), None),
         lambda: f"the beamtime came home; import errors: {drop_in.api('GET', '/importErrors')}",
+        PATIENCE,
     )
     return found
 
@@ -242,7 +245,7 @@ def test_a_backup_of_a_running_airflow_comes_back_in_another_one(
     assert other.password == drop_in.password
     try:
         other.start_component("api-server")
-        _wait(lambda: _answers(other), lambda: (home / "api-server.log").read_text()[-2000:])
+        wait_for(lambda: _answers(other), lambda: (home / "api-server.log").read_text()[-2000:], PATIENCE)
         assert _known(other) == before
         runs = other.api("GET", f"/dags/{DAG_ID}/dagRuns")["dag_runs"]
         assert [(run["dag_run_id"], run["state"]) for run in runs] == [(ended["dag_run_id"], "success")]
@@ -300,13 +303,3 @@ def _said(python: Path, stack: Stack, code: str) -> list[str]:
     return subprocess.run(
         (str(python), "-c", code), env=bare, cwd=stack.home, capture_output=True, check=True, text=True
     ).stdout.splitlines()
-
-
-def _wait(look: Callable[[], Any], what: Callable[[], str]) -> Any:
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        found = look()
-        if found:
-            return found
-        time.sleep(0.25)
-    raise AssertionError(f"waited {PATIENCE:.0f} s in vain: {what()}")

@@ -47,6 +47,10 @@ case "$*" in
     echo "containers: ${{CONTAINERS_FAIL-passed}}"
     exit "${{CONTAINERS_FAIL:-0}}"
     ;;
+  "-m pytest -m not long tests/chain")
+    echo "chain: ${{CHAIN_FAIL-passed}}"
+    exit "${{CHAIN_FAIL:-0}}"
+    ;;
   *) echo "venv:$(printf ' [%s]' "$@")" >>"$CALLS"; exit "${{VENV_FAILS:-0}}" ;;
 esac
 INNER
@@ -209,18 +213,18 @@ def test_the_containers_are_tested_beside_the_others_where_an_engine_is(tested: 
     tested.logged("docker")
     done = tested.run("test")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "containers: passed\n"
+    assert done.stdout == "containers: passed\nchain: passed\n"
     calls = tested.calls()
-    assert f"venv: [-m] [pytest] [-m] [not long] {WITHOUT_CONTAINERS}" in calls
+    assert f"venv: [-m] [pytest] [-m] [not long] {WITHOUT_CONTAINERS} [--ignore=tests/chain]" in calls
     assert "docker: compose --profile lab config --quiet" in calls
 
 
-@pytest.mark.parametrize("failure", ["CONTAINERS_FAIL", "VENV_FAILS"])
+@pytest.mark.parametrize("failure", ["CONTAINERS_FAIL", "CHAIN_FAIL", "VENV_FAILS"])
 def test_a_failure_of_either_is_one_of_the_whole(tested: Machine, failure: str) -> None:
     tested.logged("docker")
     done = tested.run("test", **{failure: "3"})
     assert done.returncode == 3
-    assert done.stdout.startswith("containers:")
+    assert re.fullmatch(r"containers: \w+\nchain: \w+\n", done.stdout)
 
 
 def test_without_an_engine_a_person_is_told_what_is_left_out(tested: Machine) -> None:
@@ -228,7 +232,7 @@ def test_without_an_engine_a_person_is_told_what_is_left_out(tested: Machine) ->
     done = tested.run("test")
     assert done.returncode == 0
     assert "docker-compose.yaml is NOT checked" in done.stderr
-    assert f"no container engine answers: {CONTAINERS} is left out" in done.stderr
+    assert f"no container engine answers: {CONTAINERS} is left out" in done.stdout
     assert tested.run("deploy-test").returncode == 1
 
 
