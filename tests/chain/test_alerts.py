@@ -200,6 +200,7 @@ def test_a_mail_server_that_is_down_loses_nothing_and_the_watchdog_speaks(runs: 
 def _watchdog(runs: Runs, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Call it as cron would, with a mail server that is not the alerts'."""
     settings = Path(environment["AIRFLOW_HOME"]) / "watchdog-mail.json"
+    settings.touch(mode=0o600)
     settings.write_text(json.dumps(runs.secure.connection))
     command = (str(Path(sys.executable).with_name("beamferry")), "watchdog", "--mail-settings", str(settings))
     return subprocess.run(

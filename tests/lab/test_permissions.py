@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
-import threading
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,94 +18,18 @@ from beamferry.lab import Lab
 from beamferry.registry import load
 from beamferry.remote import Job, Session, parse_status, script_command
 from beamferry.watch import Sign, leave, status_file
+from permissions import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from beamferry.access import Facts
     from beamferry.beamtime import Beamtime, Site
     from beamferry.engine import Call, Engine
     from beamferry.plan import Counted
-    from beamtime_runs import Runs
 
 pytestmark = pytest.mark.timeout(600)
-
-PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text(encoding="utf-8")
-# Made by SFTP, which can set a mode only afterwards: nothing is in it yet.
-NOT_YET = ".new"
-
-
-def promised(begin: str) -> list[tuple[re.Pattern[str], int]]:
-    """Patterns and modes of the page's table of what is below a place, in their order."""
-    rows = re.findall(r"^\| `([^`]+)` \| (0[0-7]{3}) \|", PAGE, re.MULTILINE)
-    return [(pattern(name), int(mode, 8)) for name, mode in rows if name.startswith(begin)]
-
-
-def pattern(name: str) -> re.Pattern[str]:
-    """A row's name as a pattern: ``*`` is one name or a part of it, ``**`` is everything below."""
-    parts = re.split(r"(\*\*|\*)", name)
-    return re.compile("".join({"*": "[^/]*", "**": ".*"}.get(part, re.escape(part)) for part in parts))
-
-
-@dataclass
-class Watch:
-    """What was seen below a folder that does not have the mode which the page promises.
-
-    Args:
-        folder: where it is.
-        name: the folder's name on the page, without a slash.
-    """
-
-    folder: Path
-    name: str
-    seen: set[str] = field(default_factory=set)
-    wrong: set[str] = field(default_factory=set)
-
-    def look(self) -> None:
-        rows = promised(self.name)
-        for path in (self.folder, *self.folder.rglob("*")):
-            try:
-                found = path.lstat()
-            except FileNotFoundError:
-                continue
-            if stat.S_ISLNK(found.st_mode) or (path.suffix == NOT_YET and found.st_size == 0):
-                continue
-            below = path.relative_to(self.folder).as_posix()
-            name = self.name if below == "." else f"{self.name}/{below}"
-            name += "/" if stat.S_ISDIR(found.st_mode) else ""
-            mode = stat.S_IMODE(found.st_mode)
-            # A row for files says nothing of folders.
-            wanted = next(
-                (
-                    mode
-                    for row, mode in rows
-                    if row.fullmatch(name) and row.pattern.endswith("/") == name.endswith("/")
-                ),
-                None,
-            )
-            self.seen.add(name)
-            if mode != wanted:
-                self.wrong.add(
-                    f"{name} {mode:04o}, not {'on the page' if wanted is None else f'{wanted:04o}'}"
-                )
-
-    @contextmanager
-    def all_the_time(self) -> Iterator[None]:
-        """Look again and again, as files come and go."""
-        over = threading.Event()
-
-        def watch() -> None:
-            while not over.wait(0.02):
-                self.look()
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        try:
-            yield
-        finally:
-            over.set()
-            watcher.join()
-            self.look()
 
 
 @pytest.fixture(scope="module")
@@ -247,16 +167,6 @@ def test_the_program_that_hands_a_password_to_ssh_is_closed_too(chain: Chain) ->
         chain.dry_run()
     assert watch.wrong == set()
     assert f"~/.beamferry/jobs/{chain.beamtime.key}/dry_run/ask" in watch.seen
-
-
-def test_what_airflow_writes_on_its_own_machine_is_for_its_account_alone(runs: Runs) -> None:
-    leave(status_file(runs.stack.environment()), Sign(at=datetime.now(UTC), mails=0, recipients=1))
-    watch = Watch(runs.stack.home, ".airflow")
-    watch.look()
-    assert watch.wrong == set()
-    expected = {"passwords.json", "jwt_secret", "fernet_key", "lock", "airflow.db", "scheduler.log"}
-    expected |= {"beamferry/alerts.json", "logs/"}
-    assert {f".airflow/{name}" for name in expected} <= watch.seen
 
 
 @pytest.mark.usefixtures("careless")

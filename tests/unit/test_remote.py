@@ -167,14 +167,12 @@ def test_on_another_node_the_heartbeat_decides(
     assert parse_status(rds(JOB.verb("status"))).state == state
 
 
-def test_the_job_keeps_its_files_to_itself_and_leaves_the_umask_of_the_data_alone(
-    rds: Callable[..., str], tmp_path: Path
-) -> None:
+def test_the_job_keeps_its_files_and_its_scripts_to_itself(rds: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / bundle_folder() / "work.sh").write_text('umask > "$BEAMFERRY_JOB/umask"')
     rds(start(JOB, "0"))
     wait_for(rds, JOB, "finished")
     folder = tmp_path / JOB.folder
-    assert (folder / "umask").read_text().strip() == "0022"
+    assert (folder / "umask").read_text().strip() == "0077"
     assert folder.stat().st_mode & 0o777 == 0o700
     for name in ("pid", "key", "log", "exit_code", "result.json"):
         assert (folder / name).stat().st_mode & 0o077 == 0, name

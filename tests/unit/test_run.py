@@ -30,6 +30,7 @@ BASICS = (
 )
 CONTAINERS = "tests/deploy/test_compose.py"
 WITHOUT_CONTAINERS = f"[--ignore={CONTAINERS}]"
+WITHOUT_CHAIN = "[--ignore=tests/chain] [--ignore=tests/faults]"
 
 # Makes an environment as ``-m venv`` does, whose Python and beamferry write down how they were called.
 PYTHON = f"""#!/usr/bin/env bash
@@ -47,7 +48,7 @@ case "$*" in
     echo "containers: ${{CONTAINERS_FAIL-passed}}"
     exit "${{CONTAINERS_FAIL:-0}}"
     ;;
-  "-m pytest -m not long tests/chain")
+  "-m pytest -m not long tests/chain tests/faults")
     echo "chain: ${{CHAIN_FAIL-passed}}"
     exit "${{CHAIN_FAIL:-0}}"
     ;;
@@ -215,7 +216,7 @@ def test_the_containers_are_tested_beside_the_others_where_an_engine_is(tested: 
     assert done.returncode == 0, done.stderr
     assert done.stdout == "containers: passed\nchain: passed\n"
     calls = tested.calls()
-    assert f"venv: [-m] [pytest] [-m] [not long] {WITHOUT_CONTAINERS} [--ignore=tests/chain]" in calls
+    assert f"venv: [-m] [pytest] [-m] [not long] {WITHOUT_CONTAINERS} {WITHOUT_CHAIN}" in calls
     assert "docker: compose --profile lab config --quiet" in calls
 
 
