@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import paramiko
 
 from beamferry import login
 from beamferry.complaints import Errand, interpret_ssh
@@ -294,37 +291,4 @@ def _source(facts: Facts, source: str, at: str, account: str, beamtime: Beamtime
             f"There is no folder {source} at {at}",
             "check instrument, year and id of the entry; if they are right, the data may be on tape: ask for it back",
         ),
-    )
-
-
-def explain_connection(error: Exception, host: str) -> BeamferryError:
-    """Return what stopped a connection to RDS-SSH, from the exception that paramiko raised."""
-    if isinstance(error, paramiko.BadHostKeyException):
-        return PermanentError(
-            "rds-host-key-differs",
-            f"RDS-SSH at {host} shows another host key than the pinned one",
-            "ask Research IT whether they changed it; if so, put the new one into host_key of the connection's extras",
-        )
-    if isinstance(error, paramiko.AuthenticationException):
-        return PermanentError(
-            "rds-key-refused",
-            f"RDS-SSH at {host} refused the log-in",
-            "check login and key_file of the connection, and that the public key is in ~/.ssh/authorized_keys there",
-        )
-    if isinstance(error, paramiko.SSHException) and "not found in known_hosts" in str(error):
-        return PermanentError(
-            "rds-host-key-unknown",
-            f"The host key of RDS-SSH at {host} is not known",
-            "put it into host_key of the connection's extras after comparing its fingerprint with Research IT's",
-        )
-    if isinstance(error, socket.gaierror):
-        return TransientError(
-            "rds-unknown-host",
-            f"The name of RDS-SSH, {host}, cannot be resolved",
-            "this is tried again; check the host of the connection and whether this machine needs the VPN",
-        )
-    return TransientError(
-        "rds-unreachable",
-        f"RDS-SSH at {host} cannot be reached, or the connection broke ({str(error) or type(error).__name__})",
-        "this is tried again; if it stays, check the VPN and Research IT's announcements",
     )

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import paramiko
 import pytest
 
-from beamferry import access, registry
+from beamferry import access
+from beamferry.connection import explain_connection, registry
 from beamferry.errors import BeamferryError, PermanentError, TransientError
 from beamferry.remote import Session, script_command
 
@@ -170,7 +171,7 @@ def explained(lab: Lab) -> BeamferryError:
     """Return what stops a connection to RDS-SSH, in words."""
     with pytest.raises((paramiko.SSHException, OSError)) as caught:
         lab.rds_client()
-    return access.explain_connection(caught.value, "rds-ssh.itservices.manchester.ac.uk")
+    return explain_connection(caught.value, "rds-ssh.itservices.manchester.ac.uk")
 
 
 def test_rds_shows_another_host_key(lab: Lab, faults: Faults) -> None:

@@ -14,13 +14,13 @@ from beamferry.access import (
     CLOCK_SKEW,
     Facts,
     Finding,
-    explain_connection,
     first_error,
     judge,
     parse_facts,
     probe_arguments,
 )
 from beamferry.beamtime import Site
+from beamferry.connection import explain_connection
 from beamferry.errors import BeamferryError, PermanentError, TransientError
 from beamferry.facilities.diamond import DiamondBeamtime
 from beamferry.rsync import CIFS, POSIX
@@ -286,3 +286,6 @@ def test_connections_are_explained(
     assert (explained.code, type(explained)) == (code, kind)
     assert "rds-ssh.example.ac.uk" in explained.problem
     assert name in str(explained)
+    other = explain_connection(error, "icsf.example.ac.uk", "iCSF")
+    assert "RDS-SSH" not in str(other)
+    assert "iCSF" in other.problem

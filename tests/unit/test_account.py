@@ -147,13 +147,6 @@ def test_each_host_has_its_connection() -> None:
     assert wishes(host="icsf", icsf_connection="other").connection(SITE) == "other"
 
 
-def test_an_error_of_icsf_speaks_of_icsf() -> None:
-    error = PermanentError("a", "RDS-SSH at h refused", "ask RDS-SSH")
-    assert str(account.about(error, Host.ICSF)) == "iCSF at h refused: ask iCSF"
-    assert str(account.about(error, Host.RDS)) == str(error)
-    assert isinstance(account.about(TransientError("a", "b", "c"), Host.ICSF), TransientError)
-
-
 # --- the facilities -----------------------------------------------------------------------------------------
 
 

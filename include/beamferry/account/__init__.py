@@ -17,7 +17,7 @@ from beamferry.account.wishes import (
     gates,
     usual,
 )
-from beamferry.account.words import about, question, report, stopped, unpinned
+from beamferry.account.words import question, report, stopped, unpinned
 
 __all__ = [
     "MOST_CA_CHARACTERS",
@@ -32,7 +32,6 @@ __all__ = [
     "Step",
     "Usual",
     "Wishes",
-    "about",
     "certificates",
     "facilities_of",
     "fingerprint",

@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from beamferry.account.rows import Answer, HostKey, Pinned, Row, Said, State, fingerprint
-from beamferry.errors import BeamferryError, PermanentError
+from beamferry.errors import PermanentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -176,13 +176,6 @@ def report(rows: Iterable[Row]) -> str:
     pastes = dict.fromkeys(row.paste for row in done if row.paste)
     problems = [f"{State.REFUSED}: {row.problem}: {row.remedy}" for row in done if row.problem]
     return "\n\n".join(("\n".join(lines), *pastes, *problems))
-
-
-def about(error: BeamferryError, host: Host) -> BeamferryError:
-    """Return an error of a connection under the name of the host that it is about; those of RDS-SSH as they are."""
-    name = host.spoken
-    words = (error.problem.replace("RDS-SSH", name), error.remedy.replace("RDS-SSH", name))
-    return type(error)(error.code, *words)
 
 
 def stopped(rows: Iterable[Row]) -> PermanentError | None:

@@ -18,7 +18,7 @@ from beamferry.account import Answer, Host, HostKey, LinkName, Mode, Row, Step, 
 from beamferry.airflow import policy
 from beamferry.airflow.session import session_over
 from beamferry.beamtime import AbsolutePath, ConnectionId
-from beamferry.errors import BeamferryError, PermanentError
+from beamferry.errors import PermanentError
 from beamferry.login import PATIENCE
 from beamferry.registry.entries import MODELS
 
@@ -88,11 +88,8 @@ class AccountTask(BaseOperator):
                 f"There is no Airflow connection '{name}' to {wishes.host.spoken}",
                 "add it under Admin, Connections, with host, login, key_file and host_key",
             ) from error
-        try:
-            with session_over(hook) as session:
-                yield session
-        except BeamferryError as error:
-            raise account.about(error, wishes.host) from error
+        with session_over(hook, wishes.host.spoken) as session:
+            yield session
 
 
 class Prepare(AccountTask):

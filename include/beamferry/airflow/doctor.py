@@ -18,6 +18,7 @@ from airflow.providers.ssh.hooks.ssh import SSHHook
 from beamferry import access
 from beamferry.airflow import secret
 from beamferry.airflow.alerting import Post
+from beamferry.connection import explain_connection
 from beamferry.engine import engine
 from beamferry.errors import BeamferryError
 from beamferry.registry import load
@@ -92,7 +93,7 @@ def examine(registry_file: Path, beamtime_id: str | None, airflow: Mapping[str, 
     except BeamferryError as error:
         yield Check(ok=False, sentence=str(error))
     except (paramiko.SSHException, OSError, EOFError) as error:
-        yield Check(ok=False, sentence=str(access.explain_connection(error, connection)))
+        yield Check(ok=False, sentence=str(explain_connection(error, connection)))
 
 
 def _mails(site: Site, airflow: Mapping[str, str]) -> Check:

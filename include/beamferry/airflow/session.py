@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import paramiko
 
-from beamferry.access import explain_connection
+from beamferry.connection import RDS_SSH, explain_connection
 from beamferry.remote import Session
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def session_over(hook: SSHHook) -> Iterator[Session]:
-    """Open a connection of Airflow's with this version's scripts in place.
+def session_over(hook: SSHHook, name: str = RDS_SSH) -> Iterator[Session]:
+    """Open a connection of Airflow's to a host of this name, with this version's scripts in place.
 
     Raises:
         PermanentError: the host shows another key, or refuses the log-in.
@@ -26,8 +26,8 @@ def session_over(hook: SSHHook) -> Iterator[Session]:
     """
     try:
         with hook.get_conn() as client:
-            session = Session(client)
+            session = Session(client, name)
             session.install()
             yield session
     except (paramiko.SSHException, OSError, EOFError) as error:
-        raise explain_connection(error, hook.remote_host) from error
+        raise explain_connection(error, hook.remote_host, name) from error

@@ -14,6 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import IO, TYPE_CHECKING, Literal, cast
 
+from beamferry.connection import RDS_SSH
 from beamferry.errors import PermanentError, TransientError
 
 if TYPE_CHECKING:
@@ -170,15 +171,17 @@ class Completed:
 
 
 class Session:
-    """Commands and small files over one open connection to RDS-SSH.
+    """Commands and small files over one open connection to RDS-SSH, or to another host.
 
     Args:
         client: a connected paramiko client; the caller owns and closes it.
+        name: of the host, as people know it.
     """
 
-    def __init__(self, client: paramiko.SSHClient) -> None:
+    def __init__(self, client: paramiko.SSHClient, name: str = RDS_SSH) -> None:
         """Keep the client; the SFTP channel opens with the first file."""
         self._client = client
+        self._name = name
         self._sftp: paramiko.SFTPClient | None = None
 
     @property
@@ -202,7 +205,7 @@ class Session:
         except TimeoutError as error:
             raise TransientError(
                 "rds-ssh-slow",
-                f"RDS-SSH gave no answer to '{command[1]}' for {timeout:.0f} seconds",
+                f"{self._name} gave no answer to '{command[1]}' for {timeout:.0f} seconds",
                 "this is tried again; if it stays, the file system of RDS may hang: ask Research IT",
             ) from error
         return Completed(code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
@@ -218,7 +221,7 @@ class Session:
             reason = (done.stderr or done.stdout).strip()[-500:]
             raise PermanentError(
                 "rds-ssh-command-failed",
-                f"'{command[1]}' ended with code {done.exit_code} on RDS-SSH ({reason})",
+                f"'{command[1]}' ended with code {done.exit_code} on {self._name} ({reason})",
                 "look at ~/.beamferry in the home folder there; bash, coreutils and flock are needed",
             )
         return done.stdout
