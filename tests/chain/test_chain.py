@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -194,11 +195,21 @@ def test_a_cancelled_task_leaves_no_process_on_rds_ssh_and_the_next_run_goes_on(
     pid_file = runs.job_folder / "transfer" / "pid"
     runs.wait(lambda: runs.tasks(run).get("transfer") == "deferred", "the transfer is under way")
     group = int(runs.wait(lambda: pid_file.exists() and pid_file.read_text().split(), "the job runs")[0])
+
+    def some_came() -> bool:
+        told = runs.known()["progress"]
+        return (told["part"], told["run_id"]) == ("transfer", run) and told["bytes_done"] > 0
+
+    runs.wait(some_came, "bytes came")
+    todo = runs.known()["plan"]["todo_bytes"]
     runs.stack.api("PATCH", f"/dags/{DAG_ID}/dagRuns/{run}/taskInstances/transfer", {"new_state": "failed"})
     runs.wait(lambda: not _group(group), "all processes of the job ended")
+    cancelled = time.time()
     assert runs.end_of(run) == "failed"
     assert runs.state(runs.run()) == "success"
     assert runs.certificate()["outcome"] == "verified"
+    # What it brought stays in the burn-down, though it never came to tell it.
+    assert [left for at, left in runs.known()["course"]["left"] if at < cancelled and 0 < left < todo]
 
 
 def _group(group: int) -> list[int]:

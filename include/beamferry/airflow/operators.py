@@ -72,6 +72,8 @@ class DryRun(RemoteJobOperator):
     def call(self, context: Context) -> Call:
         """Return the engine's call; the last plan says how large a list is to be expected."""
         known = self.state.known("plan").plan
+        # The last transfer may have ended without a word; what this job tells takes the place of what that one told.
+        self.state.keep_course()
         return self.engine.dry_run(
             _facts(context),
             choice(self.beamtime, self.chosen(context)),
@@ -108,8 +110,6 @@ class ParseTotals(BeamtimeTask):
                 bandwidth_limit=options.bandwidth_limit,
                 accept_smaller_source=options.accept_smaller_source,
             )
-        # The last transfer served the last plan; what it left on its way would be lost with that plan.
-        self.state.keep_course()
         self.state.set("plan", plan.model_dump(mode="json"))
         self.log.info(sentence(plan))
         context["ti"].xcom_push(PLAN, plan.model_dump_json())
