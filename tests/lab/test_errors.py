@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import paramiko
 import pytest
 
-from beamferry import access
-from beamferry.connection import explain_connection, registry
+from beamferry import access, registry
+from beamferry.connection import explain_connection
 from beamferry.errors import BeamferryError, PermanentError, TransientError
 from beamferry.remote import Session, script_command
 
