@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from containers import REPOSITORY, jobs, pip_settings
 
 if TYPE_CHECKING:
@@ -138,6 +140,23 @@ def test_two_jobs_of_a_beamtime_would_be_seen() -> None:
     assert jobs(one + second) == {"diamond_mg25682-2": {"7", "5"}, "rsync": {"7", "5"}}
     left_over = "31 1 30 rsync -r\n32 1 32 rsync --version\n"
     assert jobs(one + left_over) == {"diamond_mg25682-2": {"7"}, "rsync": {"7", "none, process 31"}}
+
+
+def test_the_values_for_kubernetes_name_what_is_there() -> None:
+    text = (REPOSITORY / "deploy" / "helm-values.yaml").read_text()
+    values = yaml.safe_load(text)
+    assert values["executor"] == "KubernetesExecutor"
+    pins = (REPOSITORY / "constraints.txt").read_text().splitlines()
+    assert f"apache-airflow=={values['airflowVersion']}" in pins
+    for name in re.findall(r"dags/\w+\.py", text):
+        assert (REPOSITORY / name).is_file(), name
+    # Each is made beforehand, as its head says, and none of their words is in it.
+    for secret in {
+        values["data"]["metadataSecretName"],
+        values["fernetKeySecretName"],
+        "beamferry-connections",
+    }:
+        assert f"create secret generic {secret} " in text
 
 
 def test_settings_that_a_container_cannot_reach_are_not_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
