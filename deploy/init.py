@@ -13,15 +13,13 @@ from airflow.utils.db import upgradedb
 
 from beamferry.airflow.dag import registry
 from beamferry.airflow.policy import POOL
-from beamferry.stack import POOL_SLOTS
-
-_ABOUT = "Transfers at the same time on RDS-SSH; counts those that wait in the triggerer"
+from beamferry.stack import POOL_ABOUT, POOL_SLOTS
 
 
 def make_pool() -> None:
     """Make the pool unless it is there: its size is the group's to change."""
     if Pool.get_pool(POOL) is None:
-        Pool.create_or_update_pool(name=POOL, slots=POOL_SLOTS, description=_ABOUT, include_deferred=True)
+        Pool.create_or_update_pool(name=POOL, slots=POOL_SLOTS, description=POOL_ABOUT, include_deferred=True)
 
 
 def is_known(name: str) -> bool:

@@ -38,6 +38,14 @@ WATCHFUL = {
 }
 
 
+def asset_state(api: Callable[[str, str], Any], name: str) -> dict[str, Any]:
+    """Return what Airflow's public API tells of the asset of a name, or of a part of it."""
+    for asset in api("GET", f"/assets?name_pattern={name}")["assets"]:
+        stored = api("GET", f"/assets/{asset['id']}/state-store")["asset_state_store"]
+        return {entry["key"]: entry["value"] for entry in stored}
+    return {}
+
+
 @dataclass(frozen=True)
 class Runs:
     """The lab, an Airflow that runs its beamtime, and what a test asks of the two."""
@@ -128,11 +136,7 @@ class Runs:
 
     def known(self, name: str | None = None) -> dict[str, Any]:
         """What Airflow knows of the beamtime, or of another asset."""
-        name = name or self.beamtime.asset_name
-        for asset in self.stack.api("GET", f"/assets?name_pattern={name}")["assets"]:
-            stored = self.stack.api("GET", f"/assets/{asset['id']}/state-store")["asset_state_store"]
-            return {entry["key"]: entry["value"] for entry in stored}
-        return {}
+        return asset_state(self.stack.api, name or self.beamtime.asset_name)
 
     def certificate(self) -> dict[str, Any]:
         folder = certificate_folder(str(self.destination))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,8 @@ from selenium.common.exceptions import (
 )
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
+
+from waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,19 +105,16 @@ class Browser:
         self.wait(pressed, f"{css} with '{text}' can be pressed")
 
     def wait(self, look: Callable[[], Any], what: str) -> Any:
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
+        def found() -> Any:
             try:
-                found = look()
+                return look()
             except _PASSING:
-                found = None
-            if found:
-                return found
-            time.sleep(0.2)
-        body = self.all("body")[0].text[:2000]
-        raise AssertionError(
-            f"waited {PATIENCE:.0f} s in vain for {what}; at {self.driver.current_url}: {body}"
-        )
+                return None
+
+        def told() -> str:
+            return f"{what}; at {self.driver.current_url}: {self.all('body')[0].text[:2000]}"
+
+        return wait_for(found, told, PATIENCE)
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)

@@ -11,12 +11,10 @@ import tempfile
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 import typer
-
-from beamferry.restoring import Part  # noqa: TC001 - typer reads it while the program runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -86,10 +84,12 @@ def restore(
         typer.Option("--replace", help="Replace what is there; it is kept beside, but not Postgres' tables."),
     ] = False,
     only: Annotated[
-        Part | None, typer.Option(help="One part: the files, or Airflow's database; both when left out.")
+        Literal["files", "database"] | None,
+        typer.Option(help="One part: the files, or Airflow's database; both when left out."),
     ] = None,
 ) -> None:
     """Put back what a backup holds. Airflow must not run."""
+    from beamferry.backup import CONNECTIONS  # noqa: PLC0415
     from beamferry.restoring import restore as put_back  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory() as aside:
@@ -103,7 +103,7 @@ def restore(
         put = put_back(file, installation, replace=replace, versions=_versions(), now=now, only=only)
     for place in put:
         typer.echo(f"restored {place}")
-    connections = installation.home / "connections.env"
+    connections = installation.home / CONNECTIONS
     if str(connections) in put:
         typer.echo(f"Read the connections into each terminal before you start Airflow: . {connections}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -16,6 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from beamferry.certificate import certificate_folder
 from beamferry.errors import PermanentError
 from beamferry.lab.settings import VISIT
+from beamferry.lab.visit import SINCE_VISIT
 from beamferry.registry import load
 from beamferry.stack import Stack
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from beamferry.lab import Lab
 
 DAG_ID = f"beamtime_diamond_{VISIT}"
-# The beamtimes of the demonstration ended a few days ago, so that the days to tape count down as they do for users.
-DAYS_SINCE_VISIT = timedelta(days=5)
 # A demonstration should neither wait a minute for a second try nor poll as seldom as a week-long transfer.
 QUICK = {"AIRFLOW__BEAMFERRY__POLL_SECONDS": "2", "AIRFLOW__BEAMFERRY__RETRY_DELAY_SECONDS": "5"}
 _STEPS = ("verify_access", "dry_run", "parse_totals", "approve", "transfer", "verify_sizes", "certify")
@@ -58,7 +57,7 @@ def demonstrate(
     signal.signal(signal.SIGTERM, _ask_to_end)
     try:
         console.print("[bold]1. The lab[/]: RDS-SSH, Diamond, DESY and a mail server on this machine")
-        lab.up(size, ended=today - DAYS_SINCE_VISIT, desy=True)
+        lab.up(size, ended=today - SINCE_VISIT, desy=True)
         console.print(
             "\n".join(f"   {line}" for line in lab.status()), highlight=False, markup=False, soft_wrap=True
         )

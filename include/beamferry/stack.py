@@ -33,6 +33,7 @@ COMPONENTS: Mapping[str, tuple[str, ...]] = {
 POOL = "rds_ssh"
 # Transfers at the same time; each holds up to 16 connections to a facility.
 POOL_SLOTS = 4
+POOL_ABOUT = "Transfers at the same time on RDS-SSH; counts those that wait in the triggerer"
 ADMIN = "admin"
 _STOP_SECONDS = 30.0
 _KILL_SECONDS = 5.0
@@ -282,9 +283,8 @@ class Stack:
     def _make_pool(self) -> None:
         names = {pool["name"] for pool in self.api("GET", "/pools?limit=100")["pools"]}
         if POOL not in names:
-            about = "Transfers at the same time on RDS-SSH; counts those that wait in the triggerer"
             # Deferred tasks leave a pool unless it says otherwise, and ours are nearly always deferred.
-            value = {"name": POOL, "slots": POOL_SLOTS, "description": about, "include_deferred": True}
+            value = {"name": POOL, "slots": POOL_SLOTS, "description": POOL_ABOUT, "include_deferred": True}
             self.api("POST", "/pools", value)
 
     def _airflow(self, *words: str) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from beamtime_runs import asset_state
 from waiting import wait_for
 
 if TYPE_CHECKING:
@@ -227,13 +228,9 @@ class Project:
 
     def verifications(self, dag: str) -> list[dict[str, Any]]:
         """What Airflow keeps of a beamtime's last comparison."""
-        assets = self.api("GET", f"/assets?dag_ids={dag}")["assets"]
-        stored = [
-            entry
-            for asset in assets
-            for entry in self.api("GET", f"/assets/{asset['id']}/state-store")["asset_state_store"]
-        ]
-        return [entry["value"] for entry in stored if entry["key"] == "verification"]
+        # beamtime_diamond_mg25682-2 stands for rds/diamond/mg25682-2.
+        state = asset_state(self.api, dag.removeprefix("beamtime_").replace("_", "/", 1))
+        return [state["verification"]] if "verification" in state else []
 
     def tasks(self, dag: str, run: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.api("GET", f"/dags/{dag}/dagRuns/{run}/taskInstances")[

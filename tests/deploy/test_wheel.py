@@ -26,11 +26,11 @@ from beamferry.lab import Lab
 from beamferry.lab.settings import free_port
 from beamferry.registry import load
 from beamferry.stack import Stack
-from beamtime_runs import PATIENCE, WATCHFUL
+from beamtime_runs import PATIENCE, WATCHFUL, asset_state
 from waiting import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -103,8 +103,8 @@ def _tops(names: set[str]) -> set[Path]:
     return found
 
 
-def _bare_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_"))}
+def _bare_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if not name.startswith(("PYTHON", "VIRTUAL_"))}
 
 
 def test_the_wheel_holds_every_file_of_the_package_and_no_other(wheel: Path) -> None:
@@ -260,9 +260,7 @@ def test_a_backup_of_a_running_airflow_comes_back_in_another_one(
 
 def _known(stack: Stack) -> dict[str, Any]:
     """What Airflow knows of the beamtime."""
-    (found,) = stack.api("GET", "/assets?name_pattern=rds/diamond")["assets"]
-    stored = stack.api("GET", f"/assets/{found['id']}/state-store")["asset_state_store"]
-    return {entry["key"]: entry["value"] for entry in stored}
+    return asset_state(stack.api, "rds/diamond")
 
 
 def _answers(stack: Stack) -> bool:
@@ -299,7 +297,7 @@ def test_a_plugin_file_of_an_earlier_version_does_not_make_the_page_twice(
 def _said(python: Path, stack: Stack, code: str) -> list[str]:
     """Lines that some Python prints in the environment of Airflow's components."""
     environment = stack.environment() | {"AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR"}
-    bare = {name: value for name, value in environment.items() if not name.startswith(("PYTHON", "VIRTUAL_"))}
+    bare = _bare_environment(environment)
     return subprocess.run(
         (str(python), "-c", code), env=bare, cwd=stack.home, capture_output=True, check=True, text=True
     ).stdout.splitlines()

@@ -9,7 +9,6 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import httpx
@@ -18,6 +17,7 @@ import pytest
 
 from beamferry.errors import PermanentError
 from beamferry.stack import COMPONENTS, POOL, Stack
+from waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,11 +58,7 @@ def processes(stack: Stack) -> list[psutil.Process]:
 
 
 def wait(look: Callable[[], object], what: str) -> None:
-    end = time.monotonic() + PATIENCE
-    while not look():
-        if time.monotonic() > end:
-            raise AssertionError(f"waited {PATIENCE:.0f} s in vain until {what}")
-        time.sleep(0.2)
+    wait_for(look, what, PATIENCE)
 
 
 @pytest.fixture(scope="module")

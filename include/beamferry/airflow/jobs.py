@@ -101,6 +101,8 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
                     self.ask(context, persons)
             notice_at = self.notice_at(session) if self.reaches_out else None
             self.hand_over_secret(session)
+            # What this job tells takes the place of what the last one told, which may have ended without a word.
+            self.state.keep_course()
             command = self.job.start(context["run_id"], *self.call(context))
             how = session.checked(command, timeout=VERB_TIMEOUT).strip()
         self.log.info("Job '%s' on RDS-SSH: %s", self.part, how)

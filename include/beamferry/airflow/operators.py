@@ -72,8 +72,6 @@ class DryRun(RemoteJobOperator):
     def call(self, context: Context) -> Call:
         """Return the engine's call; the last plan says how large a list is to be expected."""
         known = self.state.known("plan").plan
-        # The last transfer may have ended without a word; what this job tells takes the place of what that one told.
-        self.state.keep_course()
         return self.engine.dry_run(
             _facts(context),
             choice(self.beamtime, self.chosen(context)),
@@ -176,8 +174,7 @@ class Transfer(RemoteJobOperator):
         )
 
     def finish(self, context: Context, session: Session, ended: Ended) -> JsonValue:
-        """Keep the course and the measured rate, and return what was moved."""
-        self.state.keep_course()
+        """Keep the measured rate, and return what was moved."""
         self.raise_for(ended)
         moved = Moved(
             bytes=int(ended.result["bytes"]),

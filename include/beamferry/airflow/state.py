@@ -87,7 +87,7 @@ class BeamtimeState:
         self._store.set(key, stamped(value))
 
     def keep_course(self) -> None:
-        """Store how what was left became less so far; the next plan or job takes the place of what tells it."""
+        """Store how what was left became less so far; the next job takes the place of what tells it."""
         self.set("course", self.known("plan", "progress", "course").whole_course.model_dump(mode="json"))
 
     def forget(self, key: Key) -> None:

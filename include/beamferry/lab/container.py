@@ -12,19 +12,19 @@ import os
 import secrets
 import sys
 import time
-from base64 import urlsafe_b64encode
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
+from cryptography.fernet import Fernet
 
 from beamferry.errors import BeamferryError, PermanentError
 from beamferry.lab import desy_tree, desy_way, entries
 from beamferry.lab.desy import Desy
 from beamferry.lab.host import Host
-from beamferry.lab.keys import make_key, public_key, write_private
+from beamferry.lab.keys import public_key, write_private
 from beamferry.lab.lab import Lab
 from beamferry.lab.mail_server import MailServer
 from beamferry.lab.root import Root
@@ -38,7 +38,7 @@ from beamferry.lab.settings import (
     RDS_NAME,
     Settings,
 )
-from beamferry.lab.visit import DEFAULT_SEED, SIZES, make_visit, remove_visit, size_in_bytes
+from beamferry.lab.visit import DEFAULT_SEED, SINCE_VISIT, SIZES, make_visit, remove_visit, size_in_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -51,7 +51,6 @@ MAIL_HOST, MAIL_PORT = "mail", 1025
 # Where Airflow's containers find what `init` leaves for them in `airflow/`.
 SECRETS = "/run/beamferry"
 _PORTS = {"rds": 22, "diamond": 22, "mail": MAIL_PORT, "desy-ftps": 21, "desy-sftp": 22}
-_DAYS_SINCE_VISIT = timedelta(days=5)
 _LOOK_SECONDS = 1.0
 
 
@@ -109,15 +108,9 @@ def initialise(folder: Path, size: str, transport: str, today: date) -> None:
         raise PermanentError("lab-transport", f"no such transport: {transport!r}", "take ftps or sftp")
     lab = _lab(folder)
     _trees(lab, size)
-    make_key(lab.client.key, "beamferry")
-    make_key(lab.onward.key, f"{lab.account}@rds-ssh")
-    lab.rds.prepare(public_key(lab.client.key))
-    lab.diamond.prepare(public_key(lab.onward.key))
-    lab.client.pin()
-    lab.pin_diamond(lab.diamond.pinned)
-    lab.route_diamond()
+    lab.introduce()
     _desy(lab)
-    _for_airflow(lab, transport, today - _DAYS_SINCE_VISIT)
+    _for_airflow(lab, transport, today - SINCE_VISIT)
 
 
 def _trees(lab: Lab, size: str) -> None:
@@ -151,7 +144,7 @@ def _for_airflow(lab: Lab, transport: str, ended: date) -> None:
     place = lab.folder / "airflow"
     for name in ("database_password", "queue_password", "jwt_secret", "api_secret"):
         _once(place / name, lambda: secrets.token_hex(32))
-    _once(place / "fernet_key", lambda: urlsafe_b64encode(secrets.token_bytes(32)).decode())
+    _once(place / "fernet_key", lambda: Fernet.generate_key().decode())
     _once(place / "passwords.json", lambda: json.dumps({"admin": "lab"}))
     write_private(place / "rds_key", lab.client.key.read_text())
     connections = entries.connections(lab)

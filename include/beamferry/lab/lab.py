@@ -148,14 +148,8 @@ class Lab:
             raise PermanentError("lab-needs-package", "rsync is not installed", "sudo apt install rsync")
         with self._alone():
             self._make_visit(size, seed)
-            make_key(self.client.key, "beamferry")
-            make_key(self.onward.key, f"{ACCOUNT}@rds-ssh")
             (self._storage / "shared").mkdir(mode=0o755, parents=True, exist_ok=True)
-            self.rds.prepare(public_key(self.client.key))
-            self.diamond.prepare(public_key(self.onward.key))
-            self.client.pin()
-            self.pin_diamond(self.diamond.pinned)
-            self.route_diamond()
+            self.introduce()
             self.rds.start()
             self.diamond.start()
             self.mail.start()
@@ -164,6 +158,16 @@ class Lab:
             write_private(
                 self.registry, self.registry_text(ended, desy="ftps" if self.settings.desy else None)
             )
+
+    def introduce(self) -> None:
+        """Make the keys that are not there, and let RDS-SSH and Diamond know them and each other."""
+        make_key(self.client.key, "beamferry")
+        make_key(self.onward.key, f"{ACCOUNT}@rds-ssh")
+        self.rds.prepare(public_key(self.client.key))
+        self.diamond.prepare(public_key(self.onward.key))
+        self.client.pin()
+        self.pin_diamond(self.diamond.pinned)
+        self.route_diamond()
 
     def down(self) -> None:
         """Stop everything; files stay."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 SIZES = {"small": 3_000_000, "demo": 300_000_000}
 DEFAULT_SEED = 25682
+# How long ago a demonstration's beamtimes ended, so that the days to tape count down as they do for users.
+SINCE_VISIT = timedelta(days=5)
 # What is never fetched from Diamond.
 EXCLUDED = b"tmp"
 # 1 May 2021, 09:00 UTC: the visit's first file; later ones follow within the two days of the visit.

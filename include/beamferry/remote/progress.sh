@@ -8,8 +8,12 @@
 export LC_ALL=C
 # Our own notes are for this account alone; what lands on RDS gets the modes that any copying there would give it.
 umask 077
+become_data() { # COMMAND...: in the place of a subshell, as a job in the background is one
+  umask 022
+  exec "$@"
+}
 as_data() { # COMMAND...
-  (umask 022 && exec "$@")
+  (become_data "$@")
 }
 
 # Stderr beyond this much helps nobody: its first half names the cause, its last half the outcome.

@@ -278,7 +278,7 @@ if ((shards + large)); then
 fi
 
 code=0
-(umask 022 && exec "${rsync[@]}" --stats --temp-dir="$temporary" "${from_to[@]}") >"$live/finish" 2>>"$errors" &
+become_data "${rsync[@]}" --stats --temp-dir="$temporary" "${from_to[@]}" >"$live/finish" 2>>"$errors" &
 wait $! || code=$?
 check_stall
 sed -n '/^Number of files: /,$p' "$live/finish" | put "$BEAMFERRY_JOB/stats"
