@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -19,6 +19,7 @@ KEPT = 240
 class Course(Frozen):
     """Seconds since the epoch and bytes left to fetch then, each moment later than the one before."""
 
+    schema_version: Literal[1] = 1
     left: tuple[tuple[int, int], ...] = Field((), strict=False)
 
     def extended(self, later: Iterable[tuple[int, int]]) -> Course:

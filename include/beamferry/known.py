@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, ValidationError
 
 from beamferry.beamtime import Frozen
 from beamferry.course import Course
@@ -19,34 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _Model = TypeVar("_Model", bound=Frozen)
-# Of the values that an asset keeps; one that names no version is of the first.
-SCHEMA_VERSION = 1
-_VERSION = "schema_version"
 # The year 2100: a later second is damage, and no datetime may fail on it while alerts are made.
 _LAST_SECOND = 4_102_444_800
-
-
-def stamped(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a value as an asset keeps it: with the version of its form."""
-    return {_VERSION: SCHEMA_VERSION, **value}
-
-
-def unstamped(value: object) -> object:
-    """Return what an asset keeps without its version.
-
-    Raises:
-        ValueError: it is of a later version, which may mean something else by the same words.
-    """
-    if not isinstance(value, dict) or _VERSION not in value:
-        return value
-    if value[_VERSION] != SCHEMA_VERSION:
-        raise ValueError(f"version {value[_VERSION]!r} is not known here")
-    return {key: part for key, part in value.items() if key != _VERSION}
 
 
 class Rate(Frozen):
     """What the last transfer came to; ``bytes_per_second`` over all of it."""
 
+    schema_version: Literal[1] = 1
     bytes_per_second: int
     bytes: int
     at: AwareDatetime
@@ -55,6 +35,7 @@ class Rate(Frozen):
 class Problem(Frozen):
     """What stopped the last run; ``since`` is when it first did so, ``at`` the last time."""
 
+    schema_version: Literal[1] = 1
     code: str
     problem: str
     remedy: str
@@ -72,6 +53,7 @@ class Problem(Frozen):
 class Moving(Frozen):
     """How far a job on RDS-SSH is; ``updated`` in seconds since the epoch, ``history`` pairs of time and bytes."""
 
+    schema_version: Literal[1] = 1
     phase: str
     bytes_done: int
     bytes_total: int
@@ -107,6 +89,7 @@ class Moving(Frozen):
 class Issued(Frozen):
     """Where the last certificate is and what it says; ``text`` is all of it, unless it is too long to be kept."""
 
+    schema_version: Literal[1] = 1
     outcome: Outcome
     folder: str
     at: AwareDatetime
@@ -120,6 +103,7 @@ class LogIn(Frozen):
     ``ends`` is when the session that is open will end; None where there is none and a run waits.
     """
 
+    schema_version: Literal[1] = 1
     command: str
     at: AwareDatetime
     ends: AwareDatetime | None = None
@@ -163,8 +147,8 @@ class Known:
             if value is None:
                 return None
             try:
-                return model.model_validate(unstamped(value), strict=False)
-            except ValueError:  # pydantic's own among them
+                return model.model_validate(value, strict=False)
+            except ValidationError:
                 unreadable.append(key)
                 return None
 

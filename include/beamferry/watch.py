@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pydantic import AwareDatetime
 
@@ -28,6 +28,7 @@ REPEAT = timedelta(hours=23)
 class Sign(Frozen):
     """What the alerts left: when the mail server last took their word, and how many mails it took then."""
 
+    schema_version: Literal[1] = 1
     at: AwareDatetime
     mails: int
     recipients: int

@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 from watching import beamtime, before_tape, home, moving, plan, problem, rate, verdict
 
-from beamferry.beamtime import Level
-from beamferry.known import Known, stamped
+from beamferry.beamtime import Frozen, Level
+from beamferry.course import Course
+from beamferry.known import Issued, Known, LogIn
 from beamferry.verification import Outcome
 
 OF = beamtime()
@@ -33,14 +34,33 @@ def test_a_value_that_cannot_be_read_is_unknown_and_named(value: dict[str, objec
     assert known.rate is not None
 
 
-def test_a_value_is_read_with_its_version_and_without_one_but_not_of_a_later_one() -> None:
-    value = plan(OF, NOW).model_dump(mode="json")
-    assert stamped(value)["schema_version"] == 1
-    for stored in (value, stamped(value)):
-        assert Known.read({"plan": stored}) == Known(plan=plan(OF, NOW))
+@pytest.mark.parametrize(
+    ("key", "kept"),
+    [
+        ("plan", plan(OF, NOW)),
+        ("progress", moving(NOW, 5)),
+        ("verification", verdict(NOW)),
+        ("rate", rate(NOW)),
+        ("problem", problem(NOW)),
+        ("certificate", Issued(outcome=Outcome.VERIFIED, folder="/mnt", at=NOW, run_id="r")),
+        ("log_in", LogIn(command="ssh", at=NOW)),
+        ("course", Course(left=((1, 2),))),
+    ],
+)
+def test_a_value_is_read_with_its_version_and_without_one_but_not_of_a_later_one(
+    key: str, kept: Frozen
+) -> None:
+    value = kept.model_dump(mode="json")
+    assert value["schema_version"] == 1
+    without = {name: part for name, part in value.items() if name != "schema_version"}
+    for stored in (value, without):
+        known = Known.read({key: stored})
+        assert known.unreadable == ()
+        assert known != Known()
+        assert known == Known.read({key: value})
     for later in (2, "1", None):
-        known = Known.read({"plan": stamped(value) | {"schema_version": later}})
-        assert (known.plan, known.unreadable) == (None, ("plan",))
+        known = Known.read({key: value | {"schema_version": later}})
+        assert known == Known(unreadable=(key,))
 
 
 def test_complete_is_a_good_comparison_that_no_later_dry_run_contradicts() -> None:

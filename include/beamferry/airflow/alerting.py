@@ -284,7 +284,9 @@ class SendDigests(_Alerting):
         if failed is not None:
             raise failed
         if summary:
-            BeamtimeState(ALERTS_ASSET).set("alerts", {"summary": self.day(now).isoformat()})
+            BeamtimeState(ALERTS_ASSET).set(
+                "alerts", {"schema_version": 1, "summary": self.day(now).isoformat()}
+            )
         self.log.info("%d of %d people were told", sent, len(people))
         if not rehearsal:
             self.sign(mails=sent, told=len(people))

@@ -23,7 +23,7 @@ from beamferry.certificate import (
 )
 from beamferry.engine import Choice
 from beamferry.errors import PermanentError
-from beamferry.known import Issued
+from beamferry.known import Issued, Rate
 from beamferry.lftp import TOP
 from beamferry.plan import TransferPlan, make_plan, sentence, table
 from beamferry.remote import Job
@@ -185,8 +185,8 @@ class Transfer(RemoteJobOperator):
         if moved.seconds >= 10 and moved.bytes >= RATE_BYTES:  # noqa: PLR2004
             rate = moved.bytes // moved.seconds
             if rate > 0:
-                at = pendulum.now("UTC").isoformat()
-                self.state.set("rate", {"bytes_per_second": rate, "bytes": moved.bytes, "at": at})
+                measured = Rate(bytes_per_second=rate, bytes=moved.bytes, at=pendulum.now("UTC"))
+                self.state.set("rate", measured.model_dump(mode="json"))
         return moved.model_dump(mode="json")
 
 

@@ -8,7 +8,7 @@ from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.sdk.execution_time.context import AssetStateStoreAccessor
 
-from beamferry.known import Known, stamped
+from beamferry.known import Known
 from beamferry.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ class BeamtimeState:
         return () if moving is None or moving.run_id != run_id else moving.samples
 
     def set(self, key: Key, value: dict[str, Any]) -> None:
-        """Store a value with the version of its form; it replaces what was there."""
-        self._store.set(key, stamped(value))
+        """Store a value, which names the version of its form; it replaces what was there."""
+        self._store.set(key, value)
 
     def keep_course(self) -> None:
         """Store how what was left became less so far; the next job takes the place of what tells it."""
@@ -110,13 +110,14 @@ class BeamtimeState:
         Progress that is lost is replaced by the next poll's, so a restart of the API server must not end a job.
         """
         value: dict[str, Any] = {
+            "schema_version": 1,
             **vars(progress),
             "part": part,
             "run_id": run_id,
             "history": [[sample.at, sample.done] for sample in history],
         }
         try:
-            await self._store.aset("progress", stamped(value))
+            await self._store.aset("progress", value)
         except AirflowRuntimeError:
             return False
         return True

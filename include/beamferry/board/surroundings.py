@@ -6,9 +6,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from pydantic import ValidationError
+
 from beamferry.board.answers import Alerts, Flaws, RegistryProblem, Space
 from beamferry.forecast import day
-from beamferry.known import unstamped
 from beamferry.plan import human
 from beamferry.watch import ALERTS_DAG, STALE, Sign
 
@@ -29,8 +30,8 @@ def alive(stored: object, now: datetime, zone: str) -> Alerts:
         zone: IANA name, for the sentence.
     """
     try:
-        sign = None if stored is None else Sign.model_validate(unstamped(stored), strict=False)
-    except ValueError:  # pydantic's own among them
+        sign = None if stored is None else Sign.model_validate(stored, strict=False)
+    except ValidationError:
         return Alerts(
             ran_at=None,
             ok=False,
