@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pendulum
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 
-from beamferry import access, census
+from beamferry import access, agent, census
 from beamferry.airflow.jobs import RemoteJobOperator
 from beamferry.airflow.task import BeamtimeTask
 from beamferry.certificate import (
@@ -28,7 +28,7 @@ from beamferry.lftp import TOP
 from beamferry.plan import TransferPlan, make_plan, sentence, table
 from beamferry.remote import Job
 from beamferry.rsync import streams_for
-from beamferry.verification import Ends, Listed, Outcome, Verdict, compare
+from beamferry.verification import Ends, Listed, Outcome, Verdict, judge, request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -201,35 +201,38 @@ class VerifySizes(RemoteJobOperator):
         return self.engine.verify(choice(self.beamtime, self.chosen(context)), seed)
 
     def finish(self, context: Context, session: Session, ended: Ended) -> JsonValue:
-        """Stream the differences from RDS-SSH, keep the verdict with the beamtime, and return it."""
+        """Have the differences judged on RDS-SSH, keep the verdict with the beamtime, and return it."""
         self.raise_for(ended)
-        result, plan = ended.result, _plan(context)
+        result, plan, facts = ended.result, _plan(context), _facts(context)
         lists = f"{self.job.work}/verify"
-        with (
-            session.stream(f"{lists}/only_source") as here,
-            session.stream(f"{lists}/only_destination") as there,
-            session.stream(f"{lists}/mismatches") as mismatches,
-        ):
-            verdict = compare(
-                census.read_records(here),
-                census.read_records(there),
-                (census.decode_name(name.split(b"//", 1)[0]) for name in census.read_names(mismatches)),
-                level=self.chosen(context).verification,
-                source=_end(result, "source"),
-                destination=_end(result, "destination"),
-                sampled_files=int(result["sampled_files"]),
-                sampled_bytes=int(result["sampled_bytes"]),
-                partial_files=int(result["destination_partials"]),
-                transfer_began=None if plan is None else plan.made_at,
-                modify_window=int(result.get("modify_window", 0 if _facts(context).traits.modes else 2)),
-                keeps_links=_facts(context).traits.links,
+        source, destination = _end(result, "source"), _end(result, "destination")
+        # The lists can be as long as the beamtime: they are read where they are.
+        comparison = agent.compare(
+            session,
+            request(
+                lists,
                 listed=Listed(
                     only_source=int(result["only_source"]),
                     only_destination=int(result["only_destination"]),
                     mismatches=int(result["content_mismatches"]),
                 ),
-                checked_at=pendulum.now("UTC").subtract(seconds=int(result["seconds"])),
-            )
+                source=source,
+                destination=destination,
+                transfer_began=None if plan is None else plan.made_at,
+                modify_window=int(result.get("modify_window", 0 if facts.traits.modes else 2)),
+                keeps_links=facts.traits.links,
+            ),
+        )
+        verdict = judge(
+            comparison,
+            level=self.chosen(context).verification,
+            source=source,
+            destination=destination,
+            sampled_files=int(result["sampled_files"]),
+            sampled_bytes=int(result["sampled_bytes"]),
+            partial_files=int(result["destination_partials"]),
+            checked_at=pendulum.now("UTC").subtract(seconds=int(result["seconds"])),
+        )
         self.state.set("verification", verdict.for_state().model_dump(mode="json"))
         self.log.info(verdict.sentence)
         # All that is known by name goes to the certificate by way of RDS-SSH, not through Airflow's database.

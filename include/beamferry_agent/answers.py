@@ -1,0 +1,124 @@
+"""What Airflow's side and the agent tell each other, as JSON: the one module that both import."""
+
+import json
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+# A request or an answer of another version is refused, never guessed.
+VERSION = 1
+
+
+class DamagedListsError(Exception):
+    """The lists on RDS-SSH cannot be what was found: nothing is concluded from them."""
+
+
+# What is counted at one end, in the order in which a census tells it.
+COUNTED = ("files", "bytes", "folders", "links", "others")
+
+
+class ComparisonRequest(NamedTuple):
+    """Asks what differs between the two ends.
+
+    ``folder``: where the lists ``only_source``, ``only_destination`` and ``mismatches`` are.
+    ``lengths``: how many items each of the three has, in this order.
+    ``source``, ``destination``: what was counted at either end, by the names of ``COUNTED``.
+    ``changing_since``: files of the source changed at this time or later are changing, seconds since the epoch;
+    None when there was no transfer.
+    ``modify_window``: seconds by which times may differ on the destination's file system.
+    ``keeps_links``: whether that file system has links.
+    ``kept``: how many differences of each kind come back by name.
+    ``kept_bytes``: how many bytes of JSON the names of each kind may take.
+    """
+
+    folder: str
+    lengths: Tuple[int, int, int]
+    source: Dict[str, int]
+    destination: Dict[str, int]
+    changing_since: Optional[int]
+    modify_window: int
+    keeps_links: bool
+    kept: int
+    kept_bytes: int
+
+    def to_json(self) -> str:
+        """Return the request as one line of ASCII."""
+        return _to_json(self._asdict())
+
+    @classmethod
+    def from_json(cls, text: str) -> "ComparisonRequest":
+        """Read a request.
+
+        Raises ValueError when it is not one, or of another version.
+        """
+        fields = _fields(text, cls._fields)
+        lengths = fields["lengths"]
+        if not isinstance(lengths, list) or len(lengths) != 3 or not all(map(_is_number, lengths)):
+            raise ValueError("lengths must be three numbers")
+        for end in ("source", "destination"):
+            counted = fields[end]
+            if not isinstance(counted, dict) or not all(_is_number(counted.get(name)) for name in COUNTED):
+                raise ValueError("{} must have a number for each of {}".format(end, ", ".join(COUNTED)))
+        for name in ("modify_window", "kept", "kept_bytes"):
+            if not _is_number(fields[name]):
+                raise ValueError("{} must be a number".format(name))
+        since = fields["changing_since"]
+        if not isinstance(fields["folder"], str) or not (since is None or _is_number(since)):
+            raise ValueError("folder must be a text, changing_since a number or null")
+        if not isinstance(fields["keeps_links"], bool):
+            raise ValueError("keeps_links must be true or false")
+        fields["lengths"] = tuple(lengths)
+        return cls(**fields)
+
+
+class Comparison(NamedTuple):
+    """Answers what differs.
+
+    ``counts``: how many entries differ, by the kind of difference, see ``differences.KINDS``.
+    ``named``: the first of each kind by name; bytes that are not UTF-8 stand as lone surrogates.
+    ``incomparable_bytes``: size of the source's files that have no file of their size at the destination.
+    """
+
+    counts: Dict[str, int]
+    named: Dict[str, List[str]]
+    incomparable_bytes: int
+
+    def to_json(self) -> str:
+        """Return the answer as one line of ASCII."""
+        return _to_json(self._asdict())
+
+    @classmethod
+    def from_json(cls, text: str) -> "Comparison":
+        """Read an answer.
+
+        Raises ValueError when it is not one, or of another version.
+        """
+        fields = _fields(text, cls._fields)
+        counts, named = fields["counts"], fields["named"]
+        if not isinstance(counts, dict) or not all(map(_is_number, counts.values())):
+            raise ValueError("counts must be numbers")
+        if not isinstance(named, dict) or not all(isinstance(names, list) for names in named.values()):
+            raise ValueError("named must be lists")
+        if any(kind not in counts or len(names) > counts[kind] for kind, names in named.items()):
+            raise ValueError("more is named than was counted")
+        if not all(isinstance(name, str) for names in named.values() for name in names):
+            raise ValueError("names must be texts")
+        if not _is_number(fields["incomparable_bytes"]):
+            raise ValueError("incomparable_bytes must be a number")
+        return cls(**fields)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _to_json(fields: Dict[str, Any]) -> str:
+    # Other processes' tools read it, too: ASCII survives every locale.
+    return json.dumps(dict(fields, version=VERSION), ensure_ascii=True, sort_keys=True)
+
+
+def _fields(text: str, names: Tuple[str, ...]) -> Dict[str, Any]:
+    found = json.loads(text)
+    if not isinstance(found, dict) or found.pop("version", None) != VERSION:
+        raise ValueError("it is not of version {}".format(VERSION))
+    if set(found) != set(names):
+        raise ValueError("it must have {}, no more and no less".format(", ".join(names)))
+    return found
