@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from beamferry.connection import RDS_SSH
 from beamferry.errors import PermanentError, TransientError
 from beamferry.remote import agent_command
 from beamferry_agent.answers import Comparison
 
 if TYPE_CHECKING:
     from beamferry.remote import Completed, Session
-    from beamferry_agent.answers import ComparisonRequest
+    from beamferry_agent.answers import AccountRequest, ComparisonRequest
+
+    Request = AccountRequest | ComparisonRequest
 
 # Three million differing entries take half a minute; the answer comes at the end.
 COMPARE_TIMEOUT = 600
-_BROKEN, _MISSING_TOOL = 65, 77
+_DAMAGED, _MISSING_TOOL = 65, 77
 
 
 def compare(session: Session, request: ComparisonRequest) -> Comparison:
@@ -24,34 +27,53 @@ def compare(session: Session, request: ComparisonRequest) -> Comparison:
         PermanentError: the agent cannot run there.
         TransientError: the lists there are damaged, or the answer was cut.
     """
-    done = session.run(agent_command("compare"), timeout=COMPARE_TIMEOUT, request=request.to_json())
-    return read_comparison(done)
+    return read_comparison(ask(session, "compare", request, timeout=COMPARE_TIMEOUT))
 
 
-def read_comparison(done: Completed) -> Comparison:
-    """Return the answer to a request to compare.
+def ask(session: Session, verb: str, request: Request, *, timeout: float, host: str = RDS_SSH) -> str:
+    """Return what the agent answers on a host; ``timeout`` in seconds without any output.
 
     Raises:
         PermanentError: the agent cannot run there.
-        TransientError: the lists there are damaged, or the answer was cut.
+        TransientError: the lists there are damaged, or nothing came back in time.
     """
+    done = session.run(agent_command(verb), timeout=timeout, request=request.to_json())
+    return answer(done, host)
+
+
+def answer(done: Completed, host: str = RDS_SSH) -> str:
+    """Return what the agent printed on a host.
+
+    Raises:
+        PermanentError: the agent cannot run there.
+        TransientError: the lists there are damaged.
+    """
+    if done.exit_code == 0:
+        return done.stdout
     reason = done.stderr.strip()[-300:] or "no reason given"
     if done.exit_code == _MISSING_TOOL:
         raise PermanentError(
-            "rds-ssh-no-python",
-            f"RDS-SSH has no Python that can compare both ends ({reason})",
-            "ask Research IT for python3, version 3.6 or later, on RDS-SSH",
+            "agent-no-python",
+            f"{host} has no Python that can run Beamferry's program there ({reason})",
+            f"ask Research IT for python3, version 3.6 or later, on {host}",
         )
-    if done.exit_code == _BROKEN:
+    if done.exit_code == _DAMAGED:
         raise damaged(reason.removeprefix("agent: "))
-    if done.exit_code != 0:
-        raise PermanentError(
-            "agent-failed",
-            f"The comparison on RDS-SSH ended with code {done.exit_code} ({reason.splitlines()[-1]})",
-            "see that the home folder on RDS-SSH is not full; else this is a fault of Beamferry",
-        )
+    raise PermanentError(
+        "agent-failed",
+        f"Beamferry's program on {host} ended with code {done.exit_code} ({reason.splitlines()[-1]})",
+        "see that the home folder there is not full; else this is a fault of Beamferry",
+    )
+
+
+def read_comparison(text: str) -> Comparison:
+    """Return the answer to a request to compare.
+
+    Raises:
+        TransientError: the answer was cut, or is none.
+    """
     try:
-        return Comparison.from_json(done.stdout)
+        return Comparison.from_json(text)
     except ValueError as error:
         raise damaged(f"the answer is not one ({error})") from error
 

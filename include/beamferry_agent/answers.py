@@ -106,6 +106,118 @@ class Comparison(NamedTuple):
         return cls(**fields)
 
 
+# What a request about an account can ask for, and how many words belong to it: link NAME TARGET, own NAME PARENT (a
+# link to the folder below PARENT that has the account's name), key and gate HOST PORT ACCOUNT (the last two may be
+# ''), lftp CA (PEM text, '' for none), host-key TYPE BASE64 of the gate before it. NAME is below the home folder.
+ACCOUNT_STEPS = {
+    "make": {"workspace": 0, "link": 2, "own": 2, "key": 3, "lftp": 1},
+    "unlink": {"link": 2, "own": 2},
+    "scan": {"gate": 3},
+    "pin": {"gate": 3, "host-key": 2},
+}
+
+
+class AccountRequest(NamedTuple):
+    """Asks for steps in the account that the agent runs in, done in their order.
+
+    ``verb``: one of ``ACCOUNT_STEPS``.
+    ``steps``: name and words of each step.
+    """
+
+    verb: str
+    steps: List[List[str]]
+
+    def to_json(self) -> str:
+        """Return the request as one line of ASCII."""
+        return _to_json(self._asdict())
+
+    @classmethod
+    def from_json(cls, text: str) -> "AccountRequest":
+        """Read a request.
+
+        Raises ValueError when it is not one, or of another version.
+        """
+        fields = _fields(text, cls._fields)
+        known, steps = ACCOUNT_STEPS.get(fields["verb"]), fields["steps"]
+        if known is None or not isinstance(steps, list):
+            raise ValueError("verb must be one of {}, steps a list".format(", ".join(ACCOUNT_STEPS)))
+        for step in steps:
+            if not isinstance(step, list) or not step or not all(isinstance(word, str) for word in step):
+                raise ValueError("a step must be a list of texts")
+            if known.get(step[0]) != len(step) - 1:
+                raise ValueError(
+                    "'{}' is no step of '{}', or has not its words".format(step[0], fields["verb"])
+                )
+            if any("\0" in word for word in step):
+                raise ValueError("no word can hold a NUL")
+        return cls(**fields)
+
+
+class StepAnswer(NamedTuple):
+    """What became of a step; ``reason`` only where ``state`` is ``refused``."""
+
+    step: str
+    subject: str
+    state: str
+    place: str
+    reason: str
+    detail: str
+
+
+class PinnedKey(NamedTuple):
+    """A line that ssh would believe of a gate; ``marker`` is ``-`` for none."""
+
+    gate: str
+    file: str
+    marker: str
+    type: str
+    key: str
+
+
+class ShownKey(NamedTuple):
+    """A host key that a gate shows, and the name and file under which it would be pinned."""
+
+    gate: str
+    name: str
+    file: str
+    type: str
+    key: str
+
+
+class AccountAnswer(NamedTuple):
+    """Answers what became of an account."""
+
+    account: str
+    node: str
+    steps: List[StepAnswer]
+    pinned: List[PinnedKey]
+    shown: List[ShownKey]
+
+    def to_json(self) -> str:
+        """Return the answer as one line of ASCII."""
+        return _to_json(self._asdict())
+
+    @classmethod
+    def from_json(cls, text: str) -> "AccountAnswer":
+        """Read an answer.
+
+        Raises ValueError when it is not one, or of another version.
+        """
+        fields = _fields(text, cls._fields)
+        for name, kind in (("steps", StepAnswer), ("pinned", PinnedKey), ("shown", ShownKey)):
+            rows = fields[name]
+            if not isinstance(rows, list) or not all(_are_texts(row, len(kind._fields)) for row in rows):
+                raise ValueError("{} must be lists of texts".format(name))
+            fields[name] = [kind(*row) for row in rows]
+        if not isinstance(fields["account"], str) or not isinstance(fields["node"], str):
+            raise ValueError("account and node must be texts")
+        return cls(**fields)
+
+
+def _are_texts(row: Any, length: int) -> bool:
+    return isinstance(row, list) and len(row) == length and all(isinstance(text, str) for text in row)
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 

@@ -107,7 +107,8 @@ class Scripts:
             text=True,
             check=False,
         )
-        return agent.read_comparison(remote.Completed(done.returncode, done.stdout, done.stderr))
+        said = agent.answer(remote.Completed(done.returncode, done.stdout, done.stderr))
+        return agent.read_comparison(said)
 
     def run(self, script: str, arguments: tuple[str, ...], limit_kib: int | None = None) -> Outcome:
         return self.start(script, arguments, limit_kib).outcome()

@@ -76,12 +76,12 @@ def test_the_archive_needs_nothing_else(tmp_path: Path, installed: Path, lists: 
     (tmp_path / "json.py").write_text("raise SystemExit('not the standard library')\n")
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path), "PYTHONSTARTUP": "/nowhere"}
     done = run(installed, request(lists).to_json(), env=env)
-    assert agent.read_comparison(done) == Comparison({}, {}, 0)
+    assert agent.read_comparison(agent.answer(done)) == Comparison({}, {}, 0)
 
 
 def test_what_differs_comes_back_with_names_that_are_no_text(installed: Path, lists: Path) -> None:
     (lists / "only_source").write_bytes(b"raw/a\n\xff//f//5//1//\0")
-    found = agent.read_comparison(run(installed, request(lists, (1, 0, 0)).to_json()))
+    found = agent.read_comparison(agent.answer(run(installed, request(lists, (1, 0, 0)).to_json())))
     assert found == Comparison({"missing": 1}, {"missing": ["raw/a\n\udcff"]}, 5)
 
 
@@ -92,14 +92,14 @@ def test_what_differs_comes_back_with_names_that_are_no_text(installed: Path, li
 def test_a_damaged_list_is_no_answer(installed: Path, lists: Path, content: bytes, length: int) -> None:
     (lists / "only_source").write_bytes(content)
     with pytest.raises(TransientError) as caught:
-        agent.read_comparison(run(installed, request(lists, (length, 0, 0)).to_json()))
+        agent.answer(run(installed, request(lists, (length, 0, 0)).to_json()))
     assert caught.value.code == "differences-damaged"
 
 
 def test_a_list_that_is_not_there_is_no_answer(installed: Path, lists: Path) -> None:
     (lists / "mismatches").unlink()
     with pytest.raises(TransientError, match="No such file"):
-        agent.read_comparison(run(installed, request(lists).to_json()))
+        agent.answer(run(installed, request(lists).to_json()))
 
 
 @pytest.mark.parametrize("version", [0, VERSION + 1, "1", None])
@@ -108,19 +108,19 @@ def test_a_request_or_an_answer_of_another_version_is_refused(
 ) -> None:
     asked = json.dumps(json.loads(request(lists).to_json()) | {"version": version})
     with pytest.raises(PermanentError, match="not of version 1"):
-        agent.read_comparison(run(installed, asked))
+        agent.answer(run(installed, asked))
     answer = json.dumps(json.loads(Comparison({}, {}, 0).to_json()) | {"version": version})
     with pytest.raises(TransientError, match="not of version 1"):
-        agent.read_comparison(remote.Completed(0, answer, ""))
+        agent.read_comparison(answer)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"version": 1}'])
 def test_what_is_no_request_or_no_answer_is_refused(installed: Path, text: str) -> None:
     with pytest.raises(PermanentError) as refused:
-        agent.read_comparison(run(installed, text))
+        agent.answer(run(installed, text))
     assert refused.value.code == "agent-failed"
     with pytest.raises(TransientError):
-        agent.read_comparison(remote.Completed(0, text, ""))
+        agent.read_comparison(text)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_what_is_no_request_or_no_answer_is_refused(installed: Path, text: str) 
 def test_an_answer_that_contradicts_itself_is_refused(change: dict[str, object]) -> None:
     answer = json.loads(Comparison({}, {}, 0).to_json()) | change
     with pytest.raises(TransientError):
-        agent.read_comparison(remote.Completed(0, json.dumps(answer), ""))
+        agent.read_comparison(json.dumps(answer))
 
 
 @pytest.mark.parametrize("old", [None, "3.5.2"])
@@ -151,8 +151,8 @@ def test_a_host_without_a_python_that_can_is_told(installed: Path, tmp_path: Pat
     done = run(installed, "{}", env={"PATH": str(tools)})
     assert done.exit_code == 77
     with pytest.raises(PermanentError) as caught:
-        agent.read_comparison(done)
-    assert caught.value.code == "rds-ssh-no-python"
+        agent.answer(done)
+    assert caught.value.code == "agent-no-python"
     assert "3.6" in str(caught.value)
     assert run(installed, "", "python", env={"PATH": str(tools)}).exit_code == 77
 
