@@ -11,13 +11,14 @@ from beamferry_agent.answers import Comparison
 
 if TYPE_CHECKING:
     from beamferry.remote import Completed, Session
-    from beamferry_agent.answers import AccountRequest, ComparisonRequest
+    from beamferry_agent.answers import AccountRequest, ComparisonRequest, PublicationRequest
 
-    Request = AccountRequest | ComparisonRequest
+    Request = AccountRequest | ComparisonRequest | PublicationRequest
 
 # Three million differing entries take half a minute; the answer comes at the end.
 COMPARE_TIMEOUT = 600
-_DAMAGED, _MISSING_TOOL = 65, 77
+PUBLISH_TIMEOUT = 60
+_FULL, _DAMAGED, _NO_PLACE, _MISSING_TOOL = 11, 65, 73, 77
 
 
 def compare(session: Session, request: ComparisonRequest) -> Comparison:
@@ -59,11 +60,33 @@ def answer(done: Completed, host: str = RDS_SSH) -> str:
         )
     if done.exit_code == _DAMAGED:
         raise damaged(reason.removeprefix("agent: "))
+    if done.exit_code == _FULL:
+        raise PermanentError(
+            "rds-full",
+            f"RDS is full: {reason.removeprefix('agent: ')}",
+            "make room there, or ask Research IT for more, then start the run again",
+        )
+    if done.exit_code == _NO_PLACE:
+        raise PermanentError(
+            "place-refused",
+            f"Nothing is written on {host}: {reason.removeprefix('agent: ')}",
+            "ask its owner or Research IT what it is; once it is moved away, or the account's alone, start again",
+        )
     raise PermanentError(
         "agent-failed",
         f"Beamferry's program on {host} ended with code {done.exit_code} ({reason.splitlines()[-1]})",
         "see that the home folder there is not full; else this is a fault of Beamferry",
     )
+
+
+def publish(session: Session, request: PublicationRequest) -> None:
+    """Have files for people written beside the data on RDS.
+
+    Raises:
+        PermanentError: their folder is not the account's alone, or cannot be written to.
+        TransientError: nothing came back in time.
+    """
+    ask(session, "publish", request, timeout=PUBLISH_TIMEOUT)
 
 
 def read_comparison(text: str) -> Comparison:

@@ -3,11 +3,16 @@
 import sys
 
 from beamferry_agent.account import prepare
-from beamferry_agent.answers import AccountRequest, ComparisonRequest, DamagedListsError
+from beamferry_agent.answers import AccountRequest, ComparisonRequest, DamagedListsError, PublicationRequest
 from beamferry_agent.comparison import compare_lists
+from beamferry_agent.places import FullError, PlaceError
+from beamferry_agent.publication import publish
 
-# As the other jobs' codes: the lists cannot be what was found; the agent was called wrongly.
+# As the other jobs' codes: no room is left; the lists cannot be what was found; a place cannot be used; the
+# agent was called wrongly.
+_FULL = 11
 _DAMAGED = 65
+_NO_PLACE = 73
 _REFUSED = 78
 
 
@@ -19,7 +24,12 @@ def _account(text: str) -> str:
     return prepare(AccountRequest.from_json(text)).to_json()
 
 
-_VERBS = {"compare": _compare, "account": _account}
+def _publish(text: str) -> str:
+    publish(PublicationRequest.from_json(text))
+    return "{}"
+
+
+_VERBS = {"account": _account, "compare": _compare, "publish": _publish}
 
 
 def main() -> int:
@@ -33,6 +43,12 @@ def main() -> int:
     except DamagedListsError as error:
         sys.stderr.write("agent: {}\n".format(error))
         return _DAMAGED
+    except FullError as error:
+        sys.stderr.write("agent: {}\n".format(error))
+        return _FULL
+    except PlaceError as error:
+        sys.stderr.write("agent: {}\n".format(error))
+        return _NO_PLACE
     except ValueError as error:
         sys.stderr.write("agent: {}\n".format(error))
         return _REFUSED

@@ -214,6 +214,40 @@ class AccountAnswer(NamedTuple):
         return cls(**fields)
 
 
+class PublicationRequest(NamedTuple):
+    """Asks for files that people read beside the data, e.g. a certificate.
+
+    ``root``: folder of the group; links that lead to it are followed if root or the account made them.
+    ``folder``: where the files go, absolute and below ``root``; made where it is missing. No link is followed.
+    ``files``: their texts, by name; each is replaced whole.
+    """
+
+    root: str
+    folder: str
+    files: Dict[str, str]
+
+    def to_json(self) -> str:
+        """Return the request as one line of ASCII."""
+        return _to_json(self._asdict())
+
+    @classmethod
+    def from_json(cls, text: str) -> "PublicationRequest":
+        """Read a request.
+
+        Raises ValueError when it is not one, or of another version.
+        """
+        fields = _fields(text, cls._fields)
+        files = fields["files"]
+        for name in ("root", "folder"):
+            if not isinstance(fields[name], str) or not fields[name].startswith("/"):
+                raise ValueError("{} must be an absolute path".format(name))
+        if not isinstance(files, dict) or not all(isinstance(content, str) for content in files.values()):
+            raise ValueError("files must be texts by name")
+        if any(not name or "/" in name or "\0" in name or name in (".", "..") for name in files):
+            raise ValueError("a file's name must be one plain name")
+        return cls(**fields)
+
+
 def _are_texts(row: Any, length: int) -> bool:
     return isinstance(row, list) and len(row) == length and all(isinstance(text, str) for text in row)
 

@@ -29,6 +29,7 @@ from beamferry.plan import TransferPlan, make_plan, sentence, table
 from beamferry.remote import Job
 from beamferry.rsync import streams_for
 from beamferry.verification import Ends, Listed, Outcome, Verdict, judge, request
+from beamferry_agent.answers import PublicationRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -268,10 +269,15 @@ class Certify(RemoteJobOperator):
             Verdict.model_validate_json(_from_task(context, "verify_sizes")).outcome is Outcome.VERIFIED
         )
         with self.telling(context), self.rds() as session:
-            session.make_folder(self.folder, mode=0o755)
             if not (options.manifest and verified):
                 return self.issue(context, session, manifest=False)
+            # The manifest's job finds its folder there.
+            self.publish(session, {})
         return super().execute(context)
+
+    def publish(self, session: Session, files: dict[str, str]) -> None:
+        """Write these files into the certificate's folder, which is made where it is missing."""
+        agent.publish(session, PublicationRequest(self.site.destination_root, self.folder, files))
 
     def finish(self, context: Context, session: Session, ended: Ended) -> JsonValue:
         """Write the certificate once the manifest is there."""
@@ -299,8 +305,7 @@ class Certify(RemoteJobOperator):
             metadata=self.state.known("metadata").metadata,
         )
         text = to_text(certificate)
-        session.write(f"{self.folder}/{JSON_NAME}", to_json(certificate).encode(), mode=0o644)
-        session.write(f"{self.folder}/{TEXT_NAME}", text.encode(), mode=0o644)
+        self.publish(session, {JSON_NAME: to_json(certificate), TEXT_NAME: text})
         issued = Issued(
             outcome=verdict.outcome,
             folder=self.folder,
