@@ -69,7 +69,7 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
         """The job on RDS-SSH."""
         return Job(self.beamtime.key, self.part)
 
-    def call(self, context: Context) -> Call:
+    def call(self, context: Context, session: Session) -> Call:
         """Return the script and its arguments; the same for every try of a run, or a retry could not attach."""
         raise NotImplementedError
 
@@ -103,7 +103,7 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
             self.hand_over_secret(session)
             # What this job tells takes the place of what the last one told, which may have ended without a word.
             self.state.keep_course()
-            command = self.job.start(context["run_id"], *self.call(context))
+            command = self.job.start(context["run_id"], *self.call(context, session))
             how = session.checked(command, timeout=VERB_TIMEOUT).strip()
         self.log.info("Job '%s' on RDS-SSH: %s", self.part, how)
         return self.wait(context, notice_at)
