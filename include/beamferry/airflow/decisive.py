@@ -18,6 +18,7 @@ _VERSION = 1
 # What made each record, for the sentence about one that is not there.
 _MAKERS = {
     "facts": "verify_access",
+    "listing": "dry_run",
     "plan": "parse_totals",
     "moved": "transfer",
     "verdict": "verify_sizes",
@@ -26,7 +27,9 @@ _MAKERS = {
 
 @dataclass(frozen=True)
 class RunRecords:
-    """The records of one run of a beamtime: ``facts``, ``plan``, ``moved`` and ``verdict``; a later run's replace them.
+    """What one run of a beamtime found; a later run's records replace them.
+
+    They are ``facts``, ``listing``, ``plan``, ``moved`` and ``verdict``.
 
     Args:
         beamtime: the beamtime's key.
