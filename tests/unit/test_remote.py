@@ -279,12 +279,14 @@ exit "${3:-0}"
 
 
 @pytest.fixture
-def place(rds: Callable[..., str], tmp_path: Path) -> Path:
+def place(rds: Callable[..., str], tmp_path: Path) -> Iterator[Path]:
     """The destination that work.sh writes to, as its second argument."""
     (tmp_path / bundle_folder() / "work.sh").write_text(WRITER)
     folder = tmp_path / "rds" / "visit"
     folder.mkdir(parents=True)
-    return folder
+    yield folder
+    # Also for a job whose folder a test has removed.
+    (folder / "enough").touch()
 
 
 def writing(place: Path) -> None:

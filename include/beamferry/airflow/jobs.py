@@ -13,7 +13,7 @@ from airflow.providers.ssh.operators.ssh_remote_job import SSHRemoteJobOperator
 from beamferry.airflow.installation import installation
 from beamferry.airflow.login import NOTICE, AttendedJobTrigger, AttendedTask
 from beamferry.airflow.policy import POLL_SECONDS
-from beamferry.airflow.triggers import KILLED, OtherJobTrigger
+from beamferry.airflow.triggers import ENDED, KILLED, OtherJobTrigger, state_now
 from beamferry.errors import BeamferryError, PermanentError, TransientError
 from beamferry.remote import Job, parse_status
 from beamferry.remote.starts import Busy, Started, parse_start
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 RECONNECTS = 20
 # Seconds for job.sh's own verbs; "stop" waits up to 15 seconds for a process group to end.
 VERB_TIMEOUT = 90.0
+# A worker's task that is ended has five seconds left.
+WORKER_TIMEOUT = 3.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,9 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
     # Nothing is rendered: a path from the registry may hold what looks like a template.
     template_fields: Sequence[str] = ()
     part: ClassVar[str]
+    # The start of the job that this try has to do with, and the try; for `on_kill`.
+    generation: str | None = None
+    of: Any = None
     # Whether the job talks to the facility.
     reaches_out: ClassVar[bool] = True
 
@@ -110,6 +115,7 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
             how = self.start(context, session)
             if isinstance(how, Busy):
                 self.wait_for(how)
+            self.generation, self.of = how.generation, context["ti"]
         self.log.info("Job '%s' on RDS-SSH: %s", self.part, how.how)
         return self.wait(context, notice_at, how.generation)
 
@@ -179,6 +185,7 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any], generation: str | None = None) -> Any:
         """Read the result from its own file on RDS-SSH and say what it means."""
+        self.generation, self.of = generation, context["ti"]
         with self.telling(context), self.rds() as session:
             status = parse_status(session.checked(self.job.verb("status"), timeout=VERB_TIMEOUT))
             if generation is not None and status.generation != generation:
@@ -228,7 +235,18 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
         )
 
     def on_kill(self) -> None:
-        """Stop the job's processes when the task is stopped before it waits in the triggerer."""
-        stop = self.job.stop(owner=installation(self.state).id)
+        """Stop the job's processes when a person stops the task before it waits in the triggerer.
+
+        A worker that is shut down ends its tasks in the same way; then the job goes on, and the next try attaches.
+        """
+        if self.generation is None:
+            return
+        state = state_now(self.of, WORKER_TIMEOUT)
+        if state not in ENDED:
+            self.log.warning(
+                "The job on RDS-SSH goes on: the task is %s, and its next try attaches to it", state
+            )
+            return
         with self.rds() as session:
+            stop = self.job.stop(generation=self.generation)
             self.log.info("Stopped: %s", session.checked(stop, timeout=VERB_TIMEOUT))

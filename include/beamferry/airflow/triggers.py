@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import threading
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.ssh.triggers.ssh_remote_job import SSHRemoteJobTrigger
 from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-from asgiref.sync import sync_to_async
 
 from beamferry.airflow.state import BeamtimeState
 from beamferry.errors import TransientError
@@ -22,26 +23,49 @@ if TYPE_CHECKING:
 
 # What a shell reports for a process that was killed; the operator reads it as "died, start again".
 KILLED = 137
+# Seconds of the thirty that Airflow gives a trigger that it cancels.
+STATE_TIMEOUT = 15.0
 # States of a task that does not go on: only then is its job of use to nobody.
 ENDED = frozenset({"failed", "success", "skipped", "upstream_failed", "removed"})
 
 
-async def task_state(trigger: BaseTrigger) -> str:
-    """Return the state of the task that waits, ``removed`` where its run is gone, ``unknown`` if nobody says."""
-    of = trigger.task_instance
-    if of is None:
-        return "unknown"
-    try:
-        found = await sync_to_async(RuntimeTaskInstance.get_task_states)(
-            dag_id=of.dag_id, task_ids=[of.task_id], run_ids=[of.run_id], map_index=of.map_index
-        )
-    except AirflowRuntimeError as error:
-        trigger.log.warning("Airflow could not be asked for the task's state: %s", error)
-        return "unknown"
+def _ask(of: Any) -> str:
+    found = RuntimeTaskInstance.get_task_states(
+        dag_id=of.dag_id, task_ids=[of.task_id], run_ids=[of.run_id], map_index=of.map_index
+    )
     states = list(found.get(of.run_id, {}).values())
     if not states:
         return "removed"
     return "none" if states[0] is None else str(states[0])
+
+
+def state_now(of: Any, timeout: float) -> str:
+    """Return the state of a task instance, ``removed`` where its run is gone, ``unknown`` if nobody says in time.
+
+    Asks in a thread of its own: a signal may have come while the caller was itself waiting for Airflow's answer.
+    """
+    answer: Future[str] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(_ask(of))
+        except AirflowRuntimeError:
+            answer.set_result("unknown")
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        return answer.result(timeout=timeout)
+    except TimeoutError:
+        return "unknown"
+
+
+async def task_state(trigger: BaseTrigger) -> str:
+    """Return the state of the task that waits in the triggerer."""
+    return (
+        "unknown"
+        if trigger.task_instance is None
+        else await asyncio.to_thread(state_now, trigger.task_instance, STATE_TIMEOUT)
+    )
 
 
 class _Watching(SSHRemoteJobTrigger):

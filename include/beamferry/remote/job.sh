@@ -51,8 +51,8 @@ read_mark() { # FILE
 
 # Judges by mark and process: sets state, group, born_at, owner_host, and near, yes for a job on this very host and boot.
 judge() { # PROCESS AGE
-  state=dead near='' group=0 born_at='' owner_host=''
-  read -r group born_at owner_host <<<"$1" || :
+  local rest=${1#* }
+  state=dead near='' group=${1%% *} born_at=${rest%% *} owner_host=${rest#* }
   if ! [[ $group =~ ^[0-9]+$ ]] || ((group < 2)); then
     group=0 state=absent
     return

@@ -24,9 +24,22 @@ clean() { # TEXT: as it may stand in a mark and in JSON
   printf '%s' "${1//[^A-Za-z0-9_.~:+@\/ -]/_}"
 }
 
-# Prints the processes on this host whose environment has this value. A process keeps the one that it began with.
+# Prints the processes on this host whose environment has this value. A process keeps the one that it began with. One
+# that sees other files, in a container, may have the same value for another folder.
 carrying() { # NAME VALUE
-  { grep -lszxF -- "$1=$2" /proc/[0-9]*/environ || :; } | cut -d / -f 3
+  local pid
+  { grep -lszxF -- "$1=$2" /proc/[0-9]*/environ || :; } | cut -d / -f 3 | while read -r pid; do
+    if [ "/proc/$pid/ns/mnt" -ef /proc/self/ns/mnt ]; then echo "$pid"; fi
+  done
+}
+
+# Prints those that may still write to a destination. ssh only hands on, and a shared session may outlive its job.
+writing_to() { # DESTINATION'S LOCK
+  local pid name
+  carrying BEAMFERRY_DESTINATION "${1##*/}" | while read -r pid; do
+    { read -r name <"/proc/$pid/comm"; } 2>/dev/null || continue
+    [ "$name" = ssh ] || echo "$pid"
+  done
 }
 
 # Prints the processes of the job that is judged, its orphans too; only these are ever signalled.

@@ -89,7 +89,7 @@ read_holder() { # LOCK
 }
 
 start() { # SCRIPT ARGUMENT...
-  local wanted own_secret='' word found
+  local wanted own_secret='' word found unread=''
   umask 077
   mkdir -p "$dir" "${lock%/*}"
   exec 8>"$lock.start"
@@ -115,7 +115,7 @@ start() { # SCRIPT ARGUMENT...
       if [ "$owner" = "$own" ]; then
         if [ "$exit_code $run $call" = "0 $(clean "$key") $wanted" ]; then present finished; fi
       elif [ -n "$owner" ] && ((age >= 0 && age <= UNREAD_SECONDS)); then
-        busy unread
+        unread=yes
       fi
       ;;
     dead) [ "${owner:-$own}" != "$own" ] || stop_processes ;;
@@ -143,9 +143,14 @@ start() { # SCRIPT ARGUMENT...
       busy "$([ "$state" = running ] && echo beamtime || echo leftover)"
     fi
   fi
+  if [ -n "$unread" ]; then
+    read_state "$dir"
+    folder=$dir
+    busy unread
+  fi
   # Somebody may have removed the locks themselves under what still writes.
   for _ in $(seq 50); do
-    found=$(carrying BEAMFERRY_DESTINATION "${guard##*/}")
+    found=$(writing_to "$guard")
     [ -n "$found" ] || break
     sleep 0.2
   done
