@@ -563,6 +563,21 @@ def test_each_password_has_a_file_of_its_own_that_its_job_alone_removes(
     assert (tmp_path / probes).exists()
 
 
+def test_a_start_that_fails_leaves_no_password(rds: Callable[..., str], tmp_path: Path, place: Path) -> None:
+    """Home folders on some file systems give no locks."""
+    shims = tmp_path / "shims"
+    shims.mkdir()
+    (shims / "flock").write_text("#!/bin/sh\necho flock: 8: No locks available >&2\nexit 71\n")
+    (shims / "flock").chmod(0o755)
+    mine = hand_over(tmp_path)
+    path = f"PATH={shims}:{os.environ['PATH']}"
+    said = rds(("env", path, *start(JOB, "x", str(place), "0", "--secret", mine)), check=False)
+    assert said.startswith("78 ")
+    assert "flock ends with code 71" in said
+    assert not (tmp_path / mine).exists()
+    assert not (place / "copy").exists()
+
+
 def test_the_password_of_a_job_that_was_killed_goes_with_the_next_start(
     rds: Callable[..., str], tmp_path: Path, place: Path
 ) -> None:

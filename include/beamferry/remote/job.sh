@@ -167,7 +167,7 @@ status() {
 
 verb=${1:-}
 [ $# -eq 0 ] || shift
-dir='' lock='' guard='' destination='' key='' own='' title='' generation_wanted=''
+dir='' lock='' guard='' own_secret='' destination='' key='' own='' title='' generation_wanted=''
 while [ $# -gt 0 ]; do
   case $1 in
     --job) dir=${2:-} && shift 2 ;;

@@ -39,7 +39,6 @@ is_wanted() { # CALL OWNER ARGUMENT...
 }
 
 busy() { # REASON: says whom this start has to wait for, as far as that is known, and ends
-  [ -z "$own_secret" ] || rm -f -- "$own_secret"
   case $folder in */*/*) folder=${folder#"${folder%/*/*}"/} ;; *) folder='' ;; esac
   printf 'busy {"reason":"%s","job":"%s","installation":"%s","run":"%s","since":%d,"host":"%s"}\n' \
     "$1" "$(clean "$folder")" "$installation" "$run" "${since:-0}" "$([ -n "$near" ] || [ -z "$owner_host" ] || where)"
@@ -47,21 +46,25 @@ busy() { # REASON: says whom this start has to wait for, as far as that is known
 }
 
 present() { # HOW: there is nothing to start
-  [ -z "$own_secret" ] || [ "$own_secret" = "$secret" ] || rm -f -- "$own_secret"
   echo "$1 $generation"
   exit 0
 }
 
+# Locks an open file, or returns 1 where somebody else has it locked.
+lock_open() { # SECONDS FILE-DESCRIPTOR
+  local code=0
+  flock -w "$1" "$2" || code=$?
+  ((code <= 1)) || die "flock ends with code $code for the locks in ${lock%/*}: the file system of the home folder gives none"
+  return "$code"
+}
+
 # Takes the locks for all that the job starts, or sets `held` to the one that somebody else has.
 take_locks() { # SECONDS
-  local fd code
+  local fd
   held=''
   exec 9>>"$lock" 7>>"$guard" 6>>"$older"
   for fd in 9 7 6; do
-    code=0
-    flock -w "$1" "$fd" || code=$?
-    ((code == 0)) && continue
-    ((code == 1)) || die "flock ends with code $code for the locks in ${lock%/*}: the file system of the home folder gives none"
+    ! lock_open "$1" "$fd" || continue
     case $fd in 9) held=$lock ;; 7) held=$guard ;; 6) held=$older ;; esac
     exec 9>&- 7>&- 6>&-
     return 1
@@ -89,16 +92,18 @@ read_holder() { # LOCK
 }
 
 start() { # SCRIPT ARGUMENT...
-  local wanted own_secret='' word found unread=''
+  local wanted word found='' unread=''
   umask 077
-  mkdir -p "$dir" "${lock%/*}"
-  exec 8>"$lock.start"
-  flock -w 60 8 || die "another start of this beamtime is taking over a minute"
-  wanted=$(call_of "$@" | sha256sum | cut -c1-64)
   for word; do
-    [ "${found:-}" != --secret ] || own_secret=$word
+    [ "$found" != --secret ] || own_secret=$word
     found=$word
   done
+  # The password stays for the job alone that this start begins.
+  trap '[ -z "$own_secret" ] || rm -f -- "$own_secret"' EXIT
+  mkdir -p "$dir" "${lock%/*}"
+  exec 8>"$lock.start"
+  lock_open 60 8 || die "another start of this beamtime is taking over a minute"
+  wanted=$(call_of "$@" | sha256sum | cut -c1-64)
   older=${dir%/*}/lock
   guard=${lock%/*}/destination-$(readlink -m -- "$destination" | sha256sum | cut -c1-32)
   read_state "$dir"
@@ -176,6 +181,7 @@ start() { # SCRIPT ARGUMENT...
     sleep 0.1
   done
   [ -s "$dir/pid" ] || die "the job did not start within 10 seconds: see $dir/log"
+  trap - EXIT
   echo "started $generation"
   setsid bash "$bin/prune.sh" --home "${lock%/locks/*}" --bin "$bin" \
     </dev/null >/dev/null 2>&1 6>&- 7>&- 8>&- 9>&- &
