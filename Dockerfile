@@ -29,6 +29,7 @@ RUN --mount=type=secret,id=pip,uid=50000 --mount=type=cache,target=/home/airflow
 
 COPY README.md /opt/beamferry/
 COPY include/beamferry /opt/beamferry/include/beamferry
+COPY include/beamferry_agent /opt/beamferry/include/beamferry_agent
 RUN --mount=type=secret,id=pip,uid=50000 --mount=type=cache,target=/home/airflow/.cache,uid=50000 \
     cp -r /opt/beamferry /tmp/beamferry && python -m pip install --no-input --no-deps /tmp/beamferry \
     && rm -r /tmp/beamferry

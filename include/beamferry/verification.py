@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from enum import StrEnum
 from itertools import chain, zip_longest
 from math import exp, log1p
@@ -11,15 +10,17 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import AwareDatetime
 
+from beamferry.agent import damaged
 from beamferry.beamtime import Frozen, Level
-from beamferry.differences import Difference, Pairs, Rules, damaged, differences
+from beamferry.differences import Difference
 from beamferry.plan import count, human, source_empty
+from beamferry_agent.answers import COUNTED, ComparisonRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
     from datetime import datetime
 
-    from beamferry.census import Entry
+    from beamferry_agent.answers import Comparison
 
 # How many differences of each kind are kept by name, and how many bytes their names may take; all are counted.
 # The verdict goes to the certificate through a file on RDS-SSH, of which 256 KiB are read back.
@@ -53,6 +54,11 @@ class Ends(Frozen):
     links: int
     others: int
     oldest: int
+
+    @property
+    def counted(self) -> dict[str, int]:
+        """What the lists of differences have to explain."""
+        return {field: getattr(self, field) for field in COUNTED}
 
 
 class Listed(Frozen):
@@ -149,10 +155,44 @@ def _shortened(path: str) -> str:
     return path if len(path) <= _STATE_PATH else f"{path[:half]}…{path[-half:]}"
 
 
-def compare(
-    only_source: Iterable[Entry],
-    only_destination: Iterable[Entry],
-    mismatches: Iterable[str],
+def request(
+    lists: str,
+    *,
+    listed: Listed,
+    source: Ends,
+    destination: Ends,
+    transfer_began: datetime | None,
+    modify_window: int,
+    keeps_links: bool = True,
+) -> ComparisonRequest:
+    """Return what the agent is asked: what differs, of the lists in a folder on RDS-SSH.
+
+    Args:
+        lists: the folder.
+        listed: how long the lists are, to notice one that was cut short.
+        source: what was counted there.
+        destination: what was counted at RDS.
+        transfer_began: when the dry run before the transfer was made, None if this run had none.
+        modify_window: seconds by which times may differ on the destination's file system.
+        keeps_links: whether the destination's file system has links.
+    """
+    since = None if transfer_began is None else int(transfer_began.timestamp()) - CLOCK_SKEW_SECONDS
+    return ComparisonRequest(
+        folder=lists,
+        lengths=(listed.only_source, listed.only_destination, listed.mismatches),
+        source=source.counted,
+        destination=destination.counted,
+        changing_since=since,
+        modify_window=modify_window,
+        keeps_links=keeps_links,
+        kept=KEPT,
+        # Escaped for JSON, a name is at most twice as long as it is once it can be shown.
+        kept_bytes=2 * KEPT_BYTES,
+    )
+
+
+def judge(
+    comparison: Comparison,
     *,
     level: Level,
     source: Ends,
@@ -160,62 +200,40 @@ def compare(
     sampled_files: int,
     sampled_bytes: int,
     partial_files: int,
-    transfer_began: datetime | None,
-    modify_window: int,
     checked_at: datetime,
-    keeps_links: bool = True,
-    listed: Listed | None = None,
 ) -> Verdict:
-    """Return the verdict on two censuses, reading each difference once and keeping only a few.
+    """Return the verdict on what the agent found to differ.
 
     Args:
-        only_source: entries of the source's census that the destination's does not hold, sorted as there.
-        only_destination: the other way round.
-        mismatches: paths of files whose content differs, sorted as in a census.
-        level: how thoroughly both ends were compared: sizes, sampled or full.
-        source: what was counted at the source.
+        comparison: the agent's answer.
+        level: what was asked for; the verdict's level is what was reached.
+        source: what was counted there.
         destination: what was counted at RDS.
-        sampled_files: files compared byte by byte.
+        sampled_files: files whose content was compared.
         sampled_bytes: their size.
-        partial_files: unfinished files at RDS.
-        transfer_began: when the dry run before the transfer was made, None if this run had none.
-        modify_window: seconds by which times may differ on the destination's file system.
+        partial_files: unfinished files that a transfer left at RDS.
         checked_at: when the comparison began.
-        keeps_links: whether the destination's file system has links.
-        listed: how long the three lists are, to notice one that was cut short.
 
     Raises:
         PermanentError: the source holds no file.
-        TransientError: the lists are not sorted, or do not agree with what was counted.
+        TransientError: the agent names a kind of difference that is not known here.
     """
     if level is Level.LISTED:
         raise ValueError("both ends were compared: level must be sizes, sampled or full")
     if source.files == 0:
         raise source_empty("The source")
-    since = None if transfer_began is None else int(transfer_began.timestamp()) - CLOCK_SKEW_SECONDS
-    pairs = Pairs(only_source, only_destination, mismatches)
-    counted: Counter[Difference] = Counter()
-    kept: dict[Difference, list[Named]] = {kind: [] for kind in Difference}
-    room = dict.fromkeys(Difference, KEPT_BYTES)
-    for kind, path in differences(pairs, Rules(since, modify_window, keeps_links)):
-        counted[kind] += 1
-        if len(kept[kind]) < KEPT and room[kind] > 0:
-            named = Named(kind=kind, path=safe(path))
-            room[kind] -= len(named.model_dump_json().encode())
-            # One that does not fit ends the list, so that what is named is always the first of its kind.
-            if room[kind] >= 0:
-                kept[kind].append(named)
-    _refuse_damaged(pairs, source, destination, listed)
-    counts = {kind: counted[kind] for kind in Difference if counted[kind]}
+    if unknown := comparison.counts.keys() - set(Difference):
+        raise damaged(f"it holds differences of unknown kinds, {', '.join(sorted(unknown))}")
+    counts = {kind: comparison.counts[kind] for kind in Difference if comparison.counts.get(kind)}
     outcome = _outcome(counts, partial_files)
-    reached = _reached(level, source.bytes - pairs.incomparable_bytes, sampled_files, sampled_bytes)
+    reached = _reached(level, source.bytes - comparison.incomparable_bytes, sampled_files, sampled_bytes)
     return Verdict(
         outcome=outcome,
         level=reached,
         source=source,
         destination=destination,
         counts=counts,
-        named=tuple(chain.from_iterable(kept.values())),
+        named=tuple(chain.from_iterable(_named(kind, comparison) for kind in counts)),
         sampled_files=sampled_files,
         sampled_bytes=sampled_bytes,
         partial_files=partial_files,
@@ -224,16 +242,15 @@ def compare(
     )
 
 
-def _refuse_damaged(pairs: Pairs, source: Ends, destination: Ends, listed: Listed | None) -> None:
-    """Refuse lists that were cut short where an entry ends: they would look like fewer differences."""
-    if listed is not None:
-        counted = [listed.only_source, listed.only_destination, listed.mismatches]
-        if pairs.lengths != counted:
-            raise damaged(f"was cut short (lengths {pairs.lengths} instead of {counted})")
-    for field in ("files", "bytes", "folders", "links", "others"):
-        expected = getattr(source, field) - getattr(destination, field)
-        if pairs.difference(field) != expected:
-            raise damaged(f"does not explain what was counted ({field}: {expected:,} more at the source)")
+def _named(kind: Difference, comparison: Comparison) -> Iterator[Named]:
+    """Yield the first differences of a kind, as many as there is room for once they can be shown."""
+    room = KEPT_BYTES
+    for path in comparison.named.get(kind, ()):
+        named = Named(kind=kind, path=safe(path))
+        room -= len(named.model_dump_json().encode())
+        if room < 0:
+            return
+        yield named
 
 
 def _outcome(counts: dict[Difference, int], partial_files: int) -> Outcome:

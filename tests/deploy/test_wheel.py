@@ -107,11 +107,12 @@ def _bare_environment(environment: Mapping[str, str] = os.environ) -> dict[str, 
     return {name: value for name, value in environment.items() if not name.startswith(("PYTHON", "VIRTUAL_"))}
 
 
-def test_the_wheel_holds_every_file_of_the_package_and_no_other(wheel: Path) -> None:
-    package = REPOSITORY / "include" / "beamferry"
+def test_the_wheel_holds_every_file_of_both_packages_and_no_other(wheel: Path) -> None:
+    include = REPOSITORY / "include"
     wanted = {
-        f"beamferry/{path.relative_to(package)}"
-        for path in package.rglob("*")
+        path.relative_to(include).as_posix()
+        for package in ("beamferry", "beamferry_agent")
+        for path in (include / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
     with zipfile.ZipFile(wheel) as archive:

@@ -6,6 +6,7 @@ import getpass
 import json
 import os
 import random
+import shutil
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -13,10 +14,11 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from beamferry import access, census, remote, rsync
+from beamferry import access, agent, census, remote, rsync
 from beamferry.beamtime import Level, Site
 from beamferry.facilities.diamond import DiamondBeamtime
 from beamferry.lab.keys import make_key, public_key
+from beamferry_agent.records import read_names
 
 if TYPE_CHECKING:
     import signal
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from beamferry.beamtime import Beamtime
     from beamferry.lab.host import Host
+    from beamferry_agent.answers import Comparison, ComparisonRequest
 
 SCRIPTS = Path(remote.__file__).parent
 MIB = 1024 * 1024
@@ -90,6 +93,22 @@ class Scripts:
             check=True,
             env=os.environ | {"PATH": f"{self.shims}:{os.environ['PATH']}"},
         ).stdout
+
+    def compared(self, request: ComparisonRequest) -> Comparison:
+        """What the agent, as it is sent to RDS-SSH, answers."""
+        folder = self.folder / "agent"
+        folder.mkdir(exist_ok=True)
+        (folder / "agent.pyz").write_bytes(remote.bundle()["agent.pyz"])
+        shutil.copy(SCRIPTS / "agent.sh", folder)
+        done = subprocess.run(
+            ["bash", str(folder / "agent.sh"), "compare"],
+            input=request.to_json(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        said = agent.answer(remote.Completed(done.returncode, done.stdout, done.stderr))
+        return agent.read_comparison(said)
 
     def run(self, script: str, arguments: tuple[str, ...], limit_kib: int | None = None) -> Outcome:
         return self.start(script, arguments, limit_kib).outcome()
@@ -187,7 +206,7 @@ class Engine(Scripts):
     def listed(self, name: str) -> list[bytes]:
         """Items of one of verify.sh's NUL-terminated lists."""
         with (self.work / "verify" / name).open("rb") as stream:
-            return list(census.read_names(stream))
+            return list(read_names(stream))
 
     def judge(self) -> str:
         """What rsync itself, comparing contents, finds to differ."""

@@ -12,7 +12,8 @@ from engine import MIB, Engine, noise
 from test_engine import MAWK_AND_GAWK, ODD_NAMES, odd_files
 
 from beamferry.beamtime import Level
-from beamferry.census import Kind, manifest_arguments, read_records
+from beamferry.census import manifest_arguments
+from beamferry_agent.records import FILE, FOLDER, LINK, OTHER, read_records
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from beamferry.lab.host import Host
 
 
-def records(engine: Engine, name: str) -> dict[str, tuple[Kind, int, int, str]]:
+def records(engine: Engine, name: str) -> dict[str, tuple[str, int, int, str]]:
     with (engine.work / "verify" / name).open("rb") as stream:
         return {
             entry.path: (entry.kind, entry.size, entry.modified, entry.target)
@@ -87,10 +88,10 @@ def test_census_says_what_is_there(copied: Engine) -> None:
     found = copied.verify(Level.SIZES)
     assert found.code == 0, found
     source = records(copied, "source.census")
-    assert source["empty"] == (Kind.FILE, 0, 1_000_000_000, "")
-    assert source["link"] == (Kind.LINK, 0, 0, "raw")
-    assert source["raw"] == (Kind.FOLDER, 0, 0, "")
-    assert source["fifo"] == (Kind.OTHER, 0, 0, "")
+    assert source["empty"] == (FILE, 0, 1_000_000_000, "")
+    assert source["link"] == (LINK, 0, 0, "raw")
+    assert source["raw"] == (FOLDER, 0, 0, "")
+    assert source["fifo"] == (OTHER, 0, 0, "")
     assert not [path for path in source if path.startswith("tmp")]
     assert list(source) == sorted(source)
     facts = {

@@ -11,14 +11,15 @@ import pytest
 from engine import noise
 from test_lftp_listing import Folder
 
-from beamferry import census, lftp
+from beamferry import lftp
 from beamferry.access import errand
 from beamferry.beamtime import Level
 from beamferry.lab.desy_faults import DesyFaults
 from beamferry.lab.desy_tree import TOKEN
 from beamferry.lab.visit import walk
 from beamferry.lftp_complaints import interpret_exit
-from beamferry.verification import Ends, Listed, Outcome, compare
+from beamferry.verification import Ends, Listed, Outcome, judge, request
+from beamferry_agent.records import decode_name, read_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +82,7 @@ def verify(engine: DesyEngine, how: Level = Level.FULL, /, **changed: Any) -> En
 
 def items(engine: DesyEngine, name: str) -> list[str]:
     with (engine.work / "verify" / name).open("rb") as stream:
-        return [census.decode_name(item) for item in census.read_names(stream)]
+        return [decode_name(item) for item in read_names(stream)]
 
 
 def verdict(engine: DesyEngine, done: Ended, level: Level) -> Verdict:
@@ -92,30 +93,28 @@ def verdict(engine: DesyEngine, done: Ended, level: Level) -> Verdict:
         fields = ("files", "bytes", "folders", "links", "others", "oldest")
         return Ends(**{field: int(result[f"{name}_{field}"]) for field in fields})
 
-    with (
-        (lists / "only_source").open("rb") as here,
-        (lists / "only_destination").open("rb") as there,
-        (lists / "mismatches").open("rb") as mismatches,
-    ):
-        return compare(
-            census.read_records(here),
-            census.read_records(there),
-            map(census.decode_name, census.read_names(mismatches)),
-            level=level,
-            source=end("source"),
-            destination=end("destination"),
-            sampled_files=int(result["sampled_files"]),
-            sampled_bytes=int(result["sampled_bytes"]),
-            partial_files=int(result["destination_partials"]),
-            transfer_began=None,
-            modify_window=int(result["modify_window"]),
-            checked_at=datetime.now(UTC),
-            listed=Listed(
-                only_source=int(result["only_source"]),
-                only_destination=int(result["only_destination"]),
-                mismatches=int(result["content_mismatches"]),
-            ),
-        )
+    asked = request(
+        str(lists),
+        listed=Listed(
+            only_source=int(result["only_source"]),
+            only_destination=int(result["only_destination"]),
+            mismatches=int(result["content_mismatches"]),
+        ),
+        source=end("source"),
+        destination=end("destination"),
+        transfer_began=None,
+        modify_window=int(result["modify_window"]),
+    )
+    return judge(
+        engine.compared(asked),
+        level=level,
+        source=end("source"),
+        destination=end("destination"),
+        sampled_files=int(result["sampled_files"]),
+        sampled_bytes=int(result["sampled_bytes"]),
+        partial_files=int(result["destination_partials"]),
+        checked_at=datetime.now(UTC),
+    )
 
 
 def between(engine: DesyEngine, command: str) -> None:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import fcntl
 import shutil
 import subprocess
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from beamferry import account
+from beamferry import account, agent
 from beamferry.account import Answer, Gate, Host, HostKey, Row, State, Step, Wishes
 from beamferry.lab import Faults
-from beamferry.lab.host import SYSTEM_PATH
 from beamferry.lab.keys import make_key, public_key
 from beamferry.registry import read
-from beamferry.remote import Session
+from beamferry.remote import Session, agent_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from beamferry.beamtime import Site
     from beamferry.lab import Lab
     from beamferry.lab.desy import Desy
+    from beamferry_agent.answers import AccountRequest
 
 DIAMOND = Gate("Diamond", "ssh.diamond.ac.uk", None, ("mbcx9cd4",))
 DESY = Gate("DESY", "psftp.desy.de", None, ())
@@ -39,8 +39,6 @@ class Account:
     lab: Lab
     site: Site
     session: Session
-    # Words before each call of the script.
-    prefix: tuple[str, ...] = ()
 
     @property
     def home(self) -> Path:
@@ -72,25 +70,23 @@ class Account:
             | choices
         )
 
-    def _said(self, command: tuple[str, ...], gates: tuple[Gate, ...]) -> Answer:
-        return account.parse_answer(
-            self.session.checked((*self.prefix, *command), timeout=60), Host.RDS, gates
-        )
+    def _said(self, request: AccountRequest, gates: tuple[Gate, ...]) -> Answer:
+        return account.parse_answer(agent.ask(self.session, "account", request, timeout=60), Host.RDS, gates)
 
     def make(
         self, *steps: Step, ca: str = "", gates: tuple[Gate, ...] = (DIAMOND,), **choices: Any
     ) -> tuple[Row, ...]:
-        command = account.prepare_command(self.wishes(*steps, **choices), self.site, gates, ca)
-        return self._said(command, gates).rows
+        request = account.prepare_request(self.wishes(*steps, **choices), self.site, gates, ca)
+        return self._said(request, gates).rows
 
     def unlink(self, **choices: Any) -> tuple[Row, ...]:
         return self.make(mode="unlink", **choices)
 
     def scan(self, *gates: Gate) -> Answer:
-        return self._said(account.scan_command(gates), gates)
+        return self._said(account.scan_request(gates), gates)
 
     def pin(self, keys: tuple[HostKey, ...], *gates: Gate) -> tuple[Row, ...]:
-        return self._said(account.pin_command(gates, keys), gates).rows
+        return self._said(account.pin_request(gates, keys), gates).rows
 
     def logs_in(self) -> bool:
         done = self.lab.run_on_rds(("ssh", "-o", "StrictHostKeyChecking=yes", DIAMOND.host, "true"))
@@ -359,18 +355,7 @@ def test_lftp_reads_what_was_made_and_insists_on_the_certificate(prepared: Accou
     assert not listed(), "an issuer that is not trusted is refused"
 
 
-@pytest.mark.parametrize("awk", ["mawk", "gawk"])
-def test_an_rc_that_differs_stays_and_the_missing_lines_are_named(prepared: Account, awk: str) -> None:
-    program = shutil.which(awk)
-    if program is None:
-        pytest.skip(f"{awk} is not installed")
-    shims = prepared.home / "shims"
-    shims.mkdir()
-    (shims / "awk").symlink_to(program)
-    prepared = replace(
-        prepared,
-        prefix=("env", f"PATH={prepared.lab.rds.home_inside}/shims:{prepared.lab.rds.shims}:{SYSTEM_PATH}"),
-    )
+def test_an_rc_that_differs_stays_and_the_missing_lines_are_named(prepared: Account) -> None:
     folder = prepared.home / ".lftp"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -400,9 +385,6 @@ def test_an_rc_that_differs_stays_and_the_missing_lines_are_named(prepared: Acco
     more[0] = more[0].rpartition("add: ")[2]
     rc.write_text("\n".join((*lines, *more)))
     assert [row.state for row in prepared.make(*LFTP)] == [State.WAS_THERE]
-    # Hosts are still pinned and read by this awk.
-    prepared.pin(prepared.scan(DIAMOND).unconfirmed, DIAMOND)
-    assert [row.state for row in prepared.scan(DIAMOND).rows] == [State.WAS_THERE]
 
 
 def test_a_ca_file_of_ones_own_stays(prepared: Account, desy: Desy) -> None:
@@ -426,11 +408,13 @@ def test_settings_elsewhere_are_not_hidden_by_a_new_folder(prepared: Account) ->
 
 
 def test_a_run_waits_for_another_in_the_same_account(prepared: Account) -> None:
-    command = account.prepare_command(prepared.wishes(Step.KEY_PAIR), prepared.site, (DIAMOND,), "")
+    request = account.prepare_request(prepared.wishes(Step.KEY_PAIR), prepared.site, (DIAMOND,), "")
     with (prepared.home / ".beamferry" / "account.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        done = prepared.lab.run_on_rds(("timeout", "1", *command))
-        assert done.returncode == 124
+        done = prepared.session.run(
+            ("timeout", "2", *agent_command("account")), timeout=60, request=request.to_json()
+        )
+        assert done.exit_code == 124
         assert not (prepared.home / ".ssh" / "id_ed25519").exists()
     assert [row.state for row in prepared.make(Step.KEY_PAIR)] == [State.MADE]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import shlex
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
@@ -21,6 +22,7 @@ from beamferry.errors import PermanentError, TransientError
 from beamferry.facilities.desy import DesyBeamtime
 from beamferry.facilities.diamond import DiamondBeamtime
 from beamferry.lab.authority import Authority
+from beamferry_agent.answers import AccountAnswer, AccountRequest, PinnedKey, ShownKey, StepAnswer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +66,15 @@ def key(seed: str) -> str:
 
 
 def said(*lines: tuple[str, ...]) -> str:
-    return "".join("\t".join(line) + "\n" for line in (("account", "mbcx9cd4", "rds1"), *lines)) + "end\n"
+    """What the agent prints: ``step``, ``shown`` and ``pinned`` lines of what became of the account."""
+    of = {kind: [line[1:] for line in lines if line[0] == kind] for kind in ("step", "shown", "pinned")}
+    return AccountAnswer(
+        "mbcx9cd4",
+        "rds1",
+        [StepAnswer(*line) for line in of["step"]],
+        [PinnedKey(*line) for line in of["pinned"]],
+        [ShownKey(*line) for line in of["shown"]],
+    ).to_json()
 
 
 def shown(kind: str, seed: str, gate: Gate = GATE) -> tuple[str, ...]:
@@ -180,27 +190,31 @@ def test_a_facility_without_a_beamtime_has_its_own_host() -> None:
 
 
 def test_a_call_makes_what_is_asked_for_and_nothing_else() -> None:
-    whole = account.prepare_command(wishes(), SITE, (GATE, OTHER), "")
-    assert whole[0] == "bash"
-    assert whole[2:] == (
+    whole = account.prepare_request(wishes(), SITE, (GATE, OTHER), "")
+    assert AccountRequest.from_json(whole.to_json()) == whole
+    assert whole == (
         "make",
-        "--workspace",
-        *("--own", "rds_lightform", "/mnt/eps01-rds/Fonseca-Lightform"),
-        *("--link", "rds_lightform_shared", "/mnt/eps01-rds/Fonseca-Lightform/shared"),
-        *("--key", "ssh.diamond.ac.uk", "", "jdoe"),
-        *("--key", "psftp.desy.de", "2222", ""),
+        [
+            ["workspace"],
+            ["own", "rds_lightform", "/mnt/eps01-rds/Fonseca-Lightform"],
+            ["link", "rds_lightform_shared", "/mnt/eps01-rds/Fonseca-Lightform/shared"],
+            ["key", "ssh.diamond.ac.uk", "", "jdoe"],
+            ["key", "psftp.desy.de", "2222", ""],
+        ],
     )
-    few = account.prepare_command(wishes(steps=["lftp"]), SITE, (GATE,), "PEM")
-    assert few[2:] == ("make", "--lftp", "PEM")
-    assert account.prepare_command(wishes(steps=["host keys"]), SITE, (GATE,), "")[2:] == ("make",)
+    few = account.prepare_request(wishes(steps=["lftp"]), SITE, (GATE,), "PEM")
+    assert few == ("make", [["lftp", "PEM"]])
+    assert account.prepare_request(wishes(steps=["host keys"]), SITE, (GATE,), "") == ("make", [])
 
 
 def test_unlink_is_about_links_alone() -> None:
-    command = account.prepare_command(wishes(mode="unlink", own_folder="/mnt/mine"), SITE, (GATE,), "")
-    assert command[2:] == (
+    asked = account.prepare_request(wishes(mode="unlink", own_folder="/mnt/mine"), SITE, (GATE,), "")
+    assert asked == (
         "unlink",
-        *("--link", "rds_lightform", "/mnt/mine"),
-        *("--link", "rds_lightform_shared", "/mnt/eps01-rds/Fonseca-Lightform/shared"),
+        [
+            ["link", "rds_lightform", "/mnt/mine"],
+            ["link", "rds_lightform_shared", "/mnt/eps01-rds/Fonseca-Lightform/shared"],
+        ],
     )
     assert not any(wishes(mode="unlink").asks_for(step) for step in account.Step)
 
@@ -209,17 +223,41 @@ def test_only_confirmed_keys_are_pinned_each_at_its_gate() -> None:
     seen = read(
         shown("ssh-ed25519", "a"), shown("ssh-rsa", "b"), shown("ssh-ed25519", "c", OTHER)
     ).unconfirmed
-    assert account.scan_command((GATE, OTHER))[2:] == (
-        *("scan", "--gate", "ssh.diamond.ac.uk", "", "jdoe"),
-        *("--gate", "psftp.desy.de", "2222", ""),
+    assert account.scan_request((GATE, OTHER)) == (
+        "scan",
+        [["gate", "ssh.diamond.ac.uk", "", "jdoe"], ["gate", "psftp.desy.de", "2222", ""]],
     )
-    assert account.pin_command((GATE, OTHER), seen)[2:] == (
-        *("pin", "--gate", *GATE.words),
-        *("--host-key", f"ssh-ed25519 {key('a')}", "--host-key", f"ssh-rsa {key('b')}"),
-        *("--gate", *OTHER.words, "--host-key", f"ssh-ed25519 {key('c')}"),
+    of_other = [["gate", *OTHER.words], ["host-key", "ssh-ed25519", key("c")]]
+    assert account.pin_request((GATE, OTHER), seen) == (
+        "pin",
+        [
+            ["gate", *GATE.words],
+            ["host-key", "ssh-ed25519", key("a")],
+            ["host-key", "ssh-rsa", key("b")],
+            *of_other,
+        ],
     )
-    assert account.pin_command((GATE, OTHER), seen[2:])[2:4] == ("pin", "--gate")
-    assert GATE.host not in account.pin_command((GATE, OTHER), seen[2:])
+    assert account.pin_request((GATE, OTHER), seen[2:]) == ("pin", of_other)
+
+
+@pytest.mark.parametrize(
+    ("verb", "steps"),
+    [
+        ("make", [["gate", "h", "", ""]]),
+        ("scan", [["link", "a", "/b"]]),
+        ("make", [["link", "a"]]),
+        ("make", [["link", "a", "/b", "c"]]),
+        ("make", [["link", "a\0", "/b"]]),
+        ("make", [[]]),
+        ("make", ["workspace"]),
+        ("make", [["link", "a", 1]]),
+        ("remove", []),
+        ("make", {}),
+    ],
+)
+def test_a_request_that_is_none_is_refused(verb: str, steps: Any) -> None:
+    with pytest.raises(ValueError, match=r"must|step|NUL"):
+        AccountRequest.from_json(AccountRequest(verb, steps).to_json())
 
 
 # --- host keys ----------------------------------------------------------------------------------------------
@@ -323,9 +361,18 @@ def test_an_answer_that_is_cut_short_is_an_error(length: int) -> None:
     assert caught.value.code == "account-unreadable"
 
 
+@pytest.mark.parametrize("rows", [[["link", "n", "made"]], [["link"] * 5 + [1]], ["link"], {}, None])
+def test_rows_of_another_form_are_an_error(rows: Any) -> None:
+    text = json.dumps(json.loads(WHOLE) | {"steps": rows})
+    for answer in (text, f"Welcome to RDS-SSH\n{WHOLE}"):
+        with pytest.raises(TransientError):
+            account.parse_answer(answer, Host.RDS, (GATE,))
+
+
 @given(st.text())
 def test_whatever_comes_back_is_read_or_named(text: str) -> None:
-    for answer in (text, f"{text}\nend\n", said(tuple(text.split("\t")))):
+    fields = (*text.split("\t"), *[text] * 6)
+    for answer in (text, said(("step", *fields[:6])), said(("shown", *fields[:5]))):
         with suppress(TransientError):
             account.parse_answer(answer, Host.RDS, (GATE,))
 
@@ -336,15 +383,13 @@ def test_whatever_comes_back_is_read_or_named(text: str) -> None:
         ("step", "link", "n", "done", "/p", "", ""),
         ("step", "dance", "n", "made", "/p", "", ""),
         ("step", "link", "n", "refused", "/p", "mood", ""),
-        ("step", "link", "n", "made"),
         ("shown", "other.example.org", "n", "/f", "ssh-rsa", key("a")),
         ("shown", GATE.label, "n", "/f", "ssh-rsa", "no base64"),
         ("shown", GATE.label, "n", "/f", "ssh | rsa", key("a")),
         ("step", "host-key", GATE.label, "made", "/f", "", "ssh-rsa A"),
-        ("Welcome to RDS-SSH",),
     ],
 )
-def test_a_line_that_the_script_never_prints_is_an_error(line: tuple[str, ...]) -> None:
+def test_what_the_agent_never_says_is_an_error(line: tuple[str, ...]) -> None:
     with pytest.raises(TransientError):
         read(line)
 

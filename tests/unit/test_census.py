@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from beamferry import census
 from beamferry.beamtime import Level, Site
-from beamferry.errors import PermanentError
 from beamferry.facilities.diamond import DiamondBeamtime
+from beamferry_agent import records
+from beamferry_agent.answers import DamagedListsError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,12 +65,12 @@ def test_whatever_the_names_hold_they_come_back(
     read = [
         (
             entry.path.encode("utf-8", "surrogateescape"),
-            entry.kind.value.encode(),
+            entry.kind.encode(),
             entry.size,
             entry.modified,
             entry.target.encode("utf-8", "surrogateescape"),
         )
-        for entry in census.read_records(stream)
+        for entry in records.read_records(stream)
     ]
     assert read == items
 
@@ -90,9 +91,8 @@ def test_whatever_the_names_hold_they_come_back(
     ],
 )
 def test_damaged_list_is_an_error(damaged: bytes) -> None:
-    with pytest.raises(PermanentError) as caught:
-        list(census.read_records(io.BytesIO(damaged)))
-    assert caught.value.code == "census-unreadable"
+    with pytest.raises(DamagedListsError):
+        list(records.read_records(io.BytesIO(damaged)))
 
 
 def test_find_prints_what_is_read_here(tmp_path: Path) -> None:
@@ -103,11 +103,11 @@ def test_find_prints_what_is_read_here(tmp_path: Path) -> None:
     command = ["find", ".", "-mindepth", "1", "-type", "f", "-printf", "%P//f//%s//%Ts//\\0"]
     command += ["-o", "-type", "d", "-printf", "%P//d//0//0//\\0", "-o", "-printf", "%P//l//0//0//%l\\0"]
     printed = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True).stdout
-    entries = {entry.path: entry for entry in census.read_records(io.BytesIO(printed))}
+    entries = {entry.path: entry for entry in records.read_records(io.BytesIO(printed))}
     odd = "a folder/odd\n\udcff"
-    assert entries[odd] == census.Entry(odd, census.Kind.FILE, 5, 5, "")
+    assert entries[odd] == records.Entry(odd, records.FILE, 5, 5, "")
     assert entries["link"].target == "to//f//7//nowhere"
-    assert entries["a folder"].kind is census.Kind.FOLDER
+    assert entries["a folder"].kind == records.FOLDER
 
 
 def test_many_entries_need_no_more_memory_than_a_few() -> None:
@@ -120,7 +120,7 @@ def test_many_entries_need_no_more_memory_than_a_few() -> None:
 
     tracemalloc.start()
     count = 0
-    for _ in census.read_records(Long()):
+    for _ in records.read_records(Long()):
         count += 1
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 from beamferry import verification
 from beamferry.beamtime import Level
-from beamferry.census import Entry, Kind, decode_name
 from beamferry.differences import Difference
 from beamferry.errors import PermanentError, TransientError
-from beamferry.verification import Ends, Listed, Outcome, Verdict, compare, is_complete, safe
+from beamferry.verification import Ends, Listed, Outcome, Verdict, is_complete, judge, request, safe
+from beamferry_agent import comparison, differences
+from beamferry_agent.answers import Comparison, ComparisonRequest, DamagedListsError
+from beamferry_agent.records import FILE, FOLDER, LINK, OTHER, Entry, decode_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,19 +32,19 @@ Census = dict[str, Entry]
 
 
 def file(path: str, size: int = 5, modified: int = OLD) -> Entry:
-    return Entry(path, Kind.FILE, size, modified, "")
+    return Entry(path, FILE, size, modified, "")
 
 
 def folder(path: str) -> Entry:
-    return Entry(path, Kind.FOLDER, 0, 0, "")
+    return Entry(path, FOLDER, 0, 0, "")
 
 
 def link(path: str, target: str) -> Entry:
-    return Entry(path, Kind.LINK, 0, 0, target)
+    return Entry(path, LINK, 0, 0, target)
 
 
 def other(path: str) -> Entry:
-    return Entry(path, Kind.OTHER, 0, 0, "")
+    return Entry(path, OTHER, 0, 0, "")
 
 
 def census(*entries: Entry) -> Census:
@@ -60,31 +62,48 @@ def only(here: Census, there: Census) -> list[Entry]:
 
 
 def ends(found: Census) -> Ends:
-    of_kind = {kind: [entry for entry in found.values() if entry.kind is kind] for kind in Kind}
-    files = of_kind[Kind.FILE]
+    of_kind = {
+        kind: [entry for entry in found.values() if entry.kind == kind]
+        for kind in (FILE, FOLDER, LINK, OTHER)
+    }
+    files = of_kind[FILE]
     return Ends(
         files=len(files),
         bytes=sum(entry.size for entry in files),
-        folders=len(of_kind[Kind.FOLDER]),
-        links=len(of_kind[Kind.LINK]),
-        others=len(of_kind[Kind.OTHER]),
+        folders=len(of_kind[FOLDER]),
+        links=len(of_kind[LINK]),
+        others=len(of_kind[OTHER]),
         oldest=min((entry.modified for entry in files), default=0),
     )
 
 
 def compared(here: Census, there: Census, mismatches: Iterable[str] = (), **settings: Any) -> Verdict:
-    usual: dict[str, Any] = {
+    """What the agent finds of the lists that verify.sh leaves, and what is concluded from it."""
+    lists = only(here, there), only(there, here), sorted(mismatches, key=key)
+    asked = {
+        "listed": Listed(only_source=len(lists[0]), only_destination=len(lists[1]), mismatches=len(lists[2])),
+        "source": settings.get("source", ends(here)),
+        "destination": settings.get("destination", ends(there)),
+        "transfer_began": BEGAN,
+        "modify_window": 0,
+    }
+    asked |= {name: settings.pop(name) for name in tuple(settings) if name in {*asked, "keeps_links"}}
+    concluded: dict[str, Any] = {
         "level": Level.SIZES,
-        "source": ends(here),
-        "destination": ends(there),
+        "source": asked["source"],
+        "destination": asked["destination"],
         "sampled_files": 0,
         "sampled_bytes": 0,
         "partial_files": 0,
-        "transfer_began": BEGAN,
-        "modify_window": 0,
         "checked_at": BEGAN + timedelta(hours=2),
     }
-    return compare(only(here, there), only(there, here), sorted(mismatches, key=key), **usual | settings)
+    found = comparison.compare(*lists, passed_on(request("lists", **asked)))
+    return judge(Comparison.from_json(found.to_json()), **concluded | settings)
+
+
+def passed_on(asked: ComparisonRequest) -> ComparisonRequest:
+    """The request as the agent reads it."""
+    return ComparisonRequest.from_json(asked.to_json())
 
 
 BASE = census(folder("raw"), file("raw/a.tif", 7), file("raw/b.tif", 9), link("latest", "raw/b.tif"))
@@ -295,9 +314,8 @@ def test_sentences_say_what_was_done_and_no_more() -> None:
 def test_list_cut_between_two_entries_is_an_error() -> None:
     here, there = BASE | census(file("z")), BASE
     usual: dict[str, Any] = {"source": ends(here), "destination": ends(there)}
-    with pytest.raises(TransientError) as caught:
+    with pytest.raises(DamagedListsError, match="do not explain what was counted"):
         compared(there, there, **usual)
-    assert caught.value.code == "differences-damaged"
 
 
 def test_lists_cut_at_the_same_place_are_an_error_when_their_lengths_are_known() -> None:
@@ -305,26 +323,45 @@ def test_lists_cut_at_the_same_place_are_an_error_when_their_lengths_are_known()
     listed = Listed(only_source=1, only_destination=1, mismatches=1)
     assert compared(rewritten, BASE, ["raw/a.tif"], listed=listed).counts == {Difference.TIME: 1}
     for here, mismatches in ((BASE, ["raw/a.tif"]), (rewritten, [])):
-        with pytest.raises(TransientError, match="cut short"):
+        with pytest.raises(DamagedListsError, match="cut short"):
             compared(here, BASE, mismatches, listed=listed)
 
 
 @pytest.mark.parametrize("which", range(3))
 def test_unsorted_list_is_an_error(which: int) -> None:
     unsorted = [file("b"), file("a")]
-    with pytest.raises(TransientError, match="not sorted"):
-        compare(
+    asked = request(
+        "lists",
+        listed=Listed(only_source=0, only_destination=0, mismatches=0),
+        source=ends(BASE),
+        destination=ends(BASE),
+        transfer_began=None,
+        modify_window=0,
+    )
+    with pytest.raises(DamagedListsError, match="not sorted"):
+        comparison.compare(
             unsorted if which == 0 else [],
             unsorted if which == 1 else [],
             ["b", "a"] if which == 2 else [],
+            asked,
+        )
+
+
+def test_both_sides_name_the_same_differences_in_the_same_order() -> None:
+    assert list(Difference) == list(differences.KINDS)
+
+
+def test_a_difference_of_an_unknown_kind_is_no_agreement() -> None:
+    found = Comparison(counts={"colour": 1}, named={}, incomparable_bytes=0)
+    with pytest.raises(TransientError, match="unknown kinds, colour"):
+        judge(
+            found,
             level=Level.SIZES,
             source=ends(BASE),
             destination=ends(BASE),
             sampled_files=0,
             sampled_bytes=0,
             partial_files=0,
-            transfer_began=None,
-            modify_window=0,
             checked_at=BEGAN,
         )
 
@@ -356,18 +393,18 @@ def oracle(here: Census, there: Census, mismatches: set[str], window: int) -> di
                     found[Difference.CONTENT].add(path)
             else:
                 found[Difference.CHANGING if mine.modified >= SINCE else Difference.TIME].add(path)
-        elif mine.kind is Kind.FILE and mine.modified >= SINCE:
+        elif mine.kind == FILE and mine.modified >= SINCE:
             found[Difference.CHANGING].add(path)
         elif copy is None:
-            found[Difference.UNCOPIED if mine.kind is Kind.OTHER else Difference.MISSING].add(path)
-        elif mine.kind is not copy.kind:
+            found[Difference.UNCOPIED if mine.kind == OTHER else Difference.MISSING].add(path)
+        elif mine.kind != copy.kind:
             found[Difference.KIND].add(path)
         else:
             found[Difference.SIZE if mine.size != copy.size else Difference.TARGET].add(path)
     changing = tuple(found[Difference.CHANGING])
     for path in tuple(found[Difference.MISSING]):
         inside = [other for other in changing if other.startswith(f"{path}/")]
-        if here[path].kind is Kind.FOLDER and inside:
+        if here[path].kind == FOLDER and inside:
             found[Difference.MISSING].remove(path)
             found[Difference.CHANGING].add(path)
     return found
@@ -385,7 +422,7 @@ def test_streams_find_what_dictionaries_find(
     comparable = {
         path
         for path in here.keys() & there.keys()
-        if here[path].kind is there[path].kind is Kind.FILE and here[path].size == there[path].size > 0
+        if here[path].kind == there[path].kind == FILE and here[path].size == there[path].size > 0
     }
     mismatches = hit & comparable
     verdict = compared(
@@ -494,23 +531,16 @@ def test_memory_does_not_grow_with_the_number_of_differences() -> None:
 
     def peak(number: int) -> int:
         tracemalloc.start()
-        verdict = compare(
+        both = {"files": number, "bytes": 8 * number, "folders": 0, "links": 0, "others": 0}
+        found = comparison.compare(
             frames(number, OLD + 9),
             frames(number, OLD),
             (entry.path for entry in itertools.islice(frames(number, OLD), 0, None, 2)),
-            level=Level.SIZES,
-            source=Ends(files=number, bytes=8 * number, folders=0, links=0, others=0, oldest=OLD),
-            destination=Ends(files=number, bytes=8 * number, folders=0, links=0, others=0, oldest=OLD),
-            sampled_files=0,
-            sampled_bytes=0,
-            partial_files=0,
-            transfer_began=BEGAN,
-            modify_window=0,
-            checked_at=BEGAN,
+            ComparisonRequest("", (number, number, number // 2), both, both, SINCE, 0, True, 200, 20_480),
         )
         _, highest = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert verdict.counts == {Difference.TIME: number}
+        assert found.counts == {Difference.TIME: number}
         return highest
 
     # 1,000 are enough to fill what is kept by name; a hundred times as many take no more.

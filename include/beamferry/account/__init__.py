@@ -1,7 +1,7 @@
 """A person's account on RDS-SSH or iCSF, made ready as the group's transfer page does by hand."""
 
 from beamferry.account.answers import parse_answer
-from beamferry.account.calls import pin_command, prepare_command, scan_command
+from beamferry.account.calls import pin_request, prepare_request, scan_request
 from beamferry.account.rows import Answer, HostKey, Row, State, fingerprint
 from beamferry.account.wishes import (
     MOST_CA_CHARACTERS,
@@ -37,11 +37,11 @@ __all__ = [
     "fingerprint",
     "gates",
     "parse_answer",
-    "pin_command",
-    "prepare_command",
+    "pin_request",
+    "prepare_request",
     "question",
     "report",
-    "scan_command",
+    "scan_request",
     "stopped",
     "unpinned",
     "usual",

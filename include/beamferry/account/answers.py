@@ -1,4 +1,4 @@
-"""What ``prepare_account.sh`` answers."""
+"""What the agent answers about an account."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from beamferry.account.rows import Answer, HostKey, Pinned, Row, Said, State, fingerprint, is_base64
 from beamferry.account.words import attack, row
 from beamferry.errors import TransientError
+from beamferry_agent.answers import AccountAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,43 +25,32 @@ _STATES = {
 
 
 def parse_answer(text: str, host: Host, gates: Iterable[Gate]) -> Answer:
-    """Return what ``prepare_account.sh`` printed, in words, and which host keys are new.
+    """Return what the agent printed, in words, and which host keys are new.
 
     Raises:
-        TransientError: the answer is cut short, or is not that script's.
+        TransientError: the answer is cut short, or is not the agent's.
     """
     by_label = {gate.label: gate for gate in gates}
-    rows: list[Row] = []
-    pinned: list[Pinned] = []
-    shown: list[HostKey] = []
-    lines = text.split("\n")
     try:
-        if lines[-2:] != ["end", ""]:
-            raise ValueError("it has no end")
-        for line in lines[:-2]:
-            match line.split("\t"):
-                case ["account", _, _]:
-                    pass
-                case ["step", step, subject, state, place, reason, detail]:
-                    said = Said(step, subject, _STATES[state], place, reason, detail)
-                    rows.append(row(said, host, by_label.get(subject)))
-                case ["pinned", *fields]:
-                    one = Pinned(*fields)
-                    # ssh passes over a line whose key is none.
-                    if is_base64(one.key):
-                        pinned.append(one)
-                case ["shown", label, name, file, kind, key]:
-                    shown.append(
-                        HostKey(gate=by_label[label].label, name=name, file=file, type=kind, key=key)
-                    )
-                    fingerprint(key)
-                case _:
-                    raise ValueError(f"'{line[:60]}' is not its own")
-    except (ValueError, KeyError, TypeError) as error:
+        told = AccountAnswer.from_json(text)
+        rows = [
+            row(
+                Said(one.step, one.subject, _STATES[one.state], one.place, one.reason, one.detail),
+                host,
+                by_label.get(one.subject),
+            )
+            for one in told.steps
+        ]
+        # ssh passes over a line whose key is none.
+        pinned = [Pinned(*one) for one in told.pinned if is_base64(one.key)]
+        shown = [HostKey(**one._asdict() | {"gate": by_label[one.gate].label}) for one in told.shown]
+        for key in shown:
+            fingerprint(key.key)
+    except (ValueError, KeyError) as error:
         raise TransientError(
             "account-unreadable",
             f"{host.spoken} gave no whole answer about the account ({error})",
-            "this is tried again; if it stays, see that the log-in shell there prints nothing and bash is installed",
+            "this is tried again; if it stays, see that the log-in shell there prints nothing",
         ) from error
     unconfirmed: list[HostKey] = []
     for gate in by_label.values():

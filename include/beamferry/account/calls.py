@@ -1,11 +1,11 @@
-"""The calls of ``prepare_account.sh``."""
+"""The requests about an account to the agent that runs in it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from beamferry.account.wishes import Mode, Step, usual
-from beamferry.remote import script_command
+from beamferry_agent.answers import AccountRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,11 +14,9 @@ if TYPE_CHECKING:
     from beamferry.account.wishes import Gate, Wishes
     from beamferry.beamtime import Site
 
-SCRIPT = "prepare_account.sh"
 
-
-def prepare_command(wishes: Wishes, site: Site, gates: Iterable[Gate], ca: str) -> tuple[str, ...]:
-    """Return the command that makes, or in mode ``unlink`` removes, what needs no person's yes.
+def prepare_request(wishes: Wishes, site: Site, gates: Iterable[Gate], ca: str) -> AccountRequest:
+    """Return the request to make, or in mode ``unlink`` to remove, what needs no person's yes.
 
     Args:
         wishes: what is asked for.
@@ -26,38 +24,32 @@ def prepare_command(wishes: Wishes, site: Site, gates: Iterable[Gate], ca: str) 
         gates: of the facilities that are asked for.
         ca: PEM text of ``certificates``, '' for none.
     """
-    own = ("--own", wishes.own_link, usual(site).group)
+    own = ["own", wishes.own_link, usual(site).group]
     if wishes.own_folder is not None:
-        own = ("--link", wishes.own_link, wishes.own_folder)
-    links = (*own, "--link", wishes.shared_link, wishes.shared_folder)
+        own = ["link", wishes.own_link, wishes.own_folder]
+    links = [own, ["link", wishes.shared_link, wishes.shared_folder]]
     if wishes.mode is Mode.UNLINK:
-        return script_command(SCRIPT, ("unlink", *links))
-    keys = tuple(word for gate in gates for word in ("--key", *gate.words))
-    return script_command(
-        SCRIPT,
-        (
-            "make",
-            *(("--workspace",) if wishes.asks_for(Step.WORKSPACE) else ()),
-            *(links if wishes.asks_for(Step.LINKS) else ()),
-            *(keys if wishes.asks_for(Step.KEY_PAIR) else ()),
-            *(("--lftp", ca) if wishes.asks_for(Step.LFTP) else ()),
-        ),
+        return AccountRequest("unlink", links)
+    wanted = (
+        (Step.WORKSPACE, [["workspace"]]),
+        (Step.LINKS, links),
+        (Step.KEY_PAIR, [["key", *gate.words] for gate in gates]),
+        (Step.LFTP, [["lftp", ca]]),
     )
+    return AccountRequest("make", [words for step, each in wanted if wishes.asks_for(step) for words in each])
 
 
-def scan_command(gates: Iterable[Gate]) -> tuple[str, ...]:
-    """Return the command that looks at the facilities' host keys, and at those that are pinned."""
-    return script_command(SCRIPT, ("scan", *(word for gate in gates for word in ("--gate", *gate.words))))
+def scan_request(gates: Iterable[Gate]) -> AccountRequest:
+    """Return the request to look at the facilities' host keys, and at those that are pinned."""
+    return AccountRequest("scan", [["gate", *gate.words] for gate in gates])
 
 
-def pin_command(gates: Iterable[Gate], keys: Iterable[HostKey]) -> tuple[str, ...]:
-    """Return the command that pins host keys which a person has confirmed, these and no others."""
+def pin_request(gates: Iterable[Gate], keys: Iterable[HostKey]) -> AccountRequest:
+    """Return the request to pin host keys which a person has confirmed, these and no others."""
     wanted = tuple(keys)
-    words: list[str] = []
+    steps: list[list[str]] = []
     for gate in gates:
-        of_gate = [f"{key.type} {key.key}" for key in wanted if key.gate == gate.label]
+        of_gate = [["host-key", key.type, key.key] for key in wanted if key.gate == gate.label]
         if of_gate:
-            words += ("--gate", *gate.words)
-        for key in of_gate:
-            words += ("--host-key", key)
-    return script_command(SCRIPT, ("pin", *words))
+            steps += [["gate", *gate.words], *of_gate]
+    return AccountRequest("pin", steps)

@@ -13,7 +13,7 @@ from airflow.sdk import DAG, BaseOperator, Param, chain
 from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSkipException
 from pydantic import TypeAdapter
 
-from beamferry import account
+from beamferry import account, agent
 from beamferry.account import Answer, Host, HostKey, LinkName, Mode, Row, Step, Wishes
 from beamferry.airflow import policy
 from beamferry.airflow.session import session_over
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from beamferry.beamtime import Beamtime, Site
     from beamferry.registry import Registry
     from beamferry.remote import Session
+    from beamferry_agent.answers import AccountRequest
 
 DAG_ID = "prepare_account"
 # Seconds without an answer: each gate is given half a minute, and another run may hold the account for two.
@@ -62,10 +63,10 @@ class AccountTask(BaseOperator):
         """Return where the facilities that are asked for let people in."""
         return account.gates(self.beamtimes, wishes.facilities)
 
-    def call(self, wishes: Wishes, command: tuple[str, ...]) -> Answer:
-        """Run a call of the script in the account and return its answer, in words."""
+    def call(self, wishes: Wishes, request: AccountRequest) -> Answer:
+        """Ask the agent in the account and return its answer, in words."""
         with self.account(wishes) as session:
-            said = session.checked(command, timeout=TIMEOUT)
+            said = agent.ask(session, "account", request, timeout=TIMEOUT, host=wishes.host.spoken)
         answer = account.parse_answer(said, wishes.host, self.gates(wishes))
         for row in answer.rows:
             self.log.info("%s: %s (%s)", row.what, row.state, row.where)
@@ -73,7 +74,7 @@ class AccountTask(BaseOperator):
 
     @contextmanager
     def account(self, wishes: Wishes) -> Iterator[Session]:
-        """Open a connection to the account with this version's scripts in place.
+        """Open a connection to the account, with the agent in place.
 
         Raises:
             PermanentError: there is no such connection, the host shows another key, or refuses the log-in.
@@ -100,8 +101,8 @@ class Prepare(AccountTask):
         wishes, ca = self.wishes(context), ""
         if wishes.asks_for(Step.LFTP) and wishes.ca_certificate:
             ca = account.certificates(wishes.ca_certificate, datetime.now(UTC))
-        command = account.prepare_command(wishes, self.site, self.gates(wishes), ca)
-        answer = self.call(wishes, command)
+        request = account.prepare_request(wishes, self.site, self.gates(wishes), ca)
+        answer = self.call(wishes, request)
         for paste in dict.fromkeys(row.paste for row in answer.rows if row.paste):
             self.log.info(paste)
         return answer.model_dump(mode="json")
@@ -115,7 +116,7 @@ class LookAtHostKeys(AccountTask):
         wishes = self.wishes(context)
         if not wishes.asks_for(Step.HOST_KEYS):
             raise AirflowSkipException("No host keys asked for")
-        return self.call(wishes, account.scan_command(self.gates(wishes))).model_dump(mode="json")
+        return self.call(wishes, account.scan_request(self.gates(wishes))).model_dump(mode="json")
 
 
 class Confirm(AccountTask, ApprovalOperator):
@@ -162,7 +163,7 @@ class Pin(AccountTask):
         if not keys or _said(context) != ApprovalOperator.APPROVE:
             raise AirflowSkipException("Nobody confirmed a new host key")
         wishes = self.wishes(context)
-        return self.call(wishes, account.pin_command(self.gates(wishes), keys)).model_dump(mode="json")
+        return self.call(wishes, account.pin_request(self.gates(wishes), keys)).model_dump(mode="json")
 
 
 class Report(AccountTask):

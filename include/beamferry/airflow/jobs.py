@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from zoneinfo import ZoneInfo
@@ -78,7 +77,7 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
         """The job on RDS-SSH."""
         return Job(self.beamtime.key, self.part)
 
-    def call(self, context: Context) -> Call:
+    def call(self, context: Context, session: Session) -> Call:
         """Return the script and its arguments; the same for every try of a run, or a retry could not attach."""
         raise NotImplementedError
 
@@ -121,19 +120,18 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
 
     def start(self, context: Context, session: Session) -> Started | Busy:
         """Start the job on RDS-SSH; a start that fails leaves no password there."""
-        command = self.job.start(
-            context["run_id"],
-            *self.call(context),
-            destination=self.beamtime.destination_path(self.site),
-            owner=installation(self.state),
-        )
         try:
+            command = self.job.start(
+                context["run_id"],
+                *self.call(context, session),
+                destination=self.beamtime.destination_path(self.site),
+                owner=installation(self.state),
+            )
             return parse_start(session.checked(command, timeout=VERB_TIMEOUT))
-        except Exception:
-            # A start whose answer was lost may run all the same: its job then says that it has no password.
+        except PermanentError:
+            # One whose answer was lost may run all the same, and needs it; if it does not, the next start removes it.
             if self.secret is not None:
-                with suppress(Exception):
-                    session.remove(self.secret)
+                session.remove(self.secret)
             raise
 
     def wait_for(self, other: Busy) -> NoReturn:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pendulum
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 
-from beamferry import access, census
+from beamferry import agent, census
 from beamferry.airflow.jobs import RemoteJobOperator
 from beamferry.airflow.task import BeamtimeTask
 from beamferry.certificate import (
@@ -28,7 +28,8 @@ from beamferry.lftp import TOP
 from beamferry.plan import TransferPlan, make_plan, sentence, table
 from beamferry.remote import Job
 from beamferry.rsync import streams_for
-from beamferry.verification import Ends, Listed, Outcome, Verdict, compare
+from beamferry.verification import Ends, Listed, Outcome, Verdict, judge, request
+from beamferry_agent.answers import PublicationRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,30 +51,16 @@ CERTIFICATE_CHARACTERS = 16_000
 RATE_BYTES = 50_000_000
 
 
-def _from_task(context: Context, task_id: str) -> Any:
-    """Return what an earlier task of this run returned, None if it was left out."""
-    return context["ti"].xcom_pull(task_ids=task_id)
-
-
-def _facts(context: Context) -> access.Facts:
-    return access.Facts(_from_task(context, "verify_access"))
-
-
-def _plan(context: Context) -> TransferPlan | None:
-    stored = context["ti"].xcom_pull(task_ids="parse_totals", key=PLAN)
-    return None if stored is None else TransferPlan.model_validate_json(stored)
-
-
 class DryRun(RemoteJobOperator):
     """Count what is to do; the list stays on RDS-SSH, the totals come back."""
 
     part: ClassVar[str] = "dry_run"
 
-    def call(self, context: Context) -> Call:
+    def call(self, context: Context, session: Session) -> Call:
         """Return the engine's call; the last plan says how large a list is to be expected."""
         known = self.state.known("plan").plan
         return self.engine.dry_run(
-            _facts(context),
+            self.facts(context, session),
             choice(self.beamtime, self.chosen(context)),
             None if known is None else known.files,
         )
@@ -90,10 +77,9 @@ class ParseTotals(BeamtimeTask):
     def execute(self, context: Context) -> JsonValue:
         """Keep the plan with the beamtime, and return the folders to fetch where the transfer is one for each."""
         options = self.chosen(context)
-        facts = _facts(context)
-        with self.telling(context):
-            totals = self.engine.totals(_from_task(context, "dry_run"))
-            # A plan of another version cannot be compared with; this run writes it anew.
+        with self.telling(context), self.rds() as session:
+            facts = self.facts(context, session)
+            totals = self.engine.totals(session.read(f"{Job(self.beamtime.key, DryRun.part).folder}/stats"))
             known = self.state.known("plan", "rate")
             plan = make_plan(
                 totals,
@@ -102,12 +88,13 @@ class ParseTotals(BeamtimeTask):
                 now=pendulum.now("UTC"),
                 bytes_free=facts.number("bytes_free"),
                 inodes_free=facts.number("inodes_free"),
-                previous=known.plan,
+                previous=self.last_plan(context, session) or known.plan,
                 rate=None if known.rate is None else known.rate.bytes_per_second,
                 streams=options.streams,
                 bandwidth_limit=options.bandwidth_limit,
                 accept_smaller_source=options.accept_smaller_source,
             )
+            self.records(context).write(session, "plan", plan.model_dump(mode="json"))
         self.state.set("plan", plan.model_dump(mode="json"))
         self.log.info(sentence(plan))
         context["ti"].xcom_push(PLAN, plan.model_dump_json())
@@ -133,10 +120,11 @@ class Approve(BeamtimeTask, ApprovalOperator):
     def execute(self, context: Context) -> Any:
         """Ask, or go on."""
         options = self.chosen(context)
-        plan = _plan(context)
-        if not options.require_approval or plan is None:
+        if not options.require_approval:
             self.log.info("No approval asked for")
             return None
+        with self.telling(context), self.rds() as session:
+            plan = TransferPlan.model_validate(self.records(context).read(session, "plan"), strict=False)
         self.body = (
             f"{table(plan, self.site)}\n\nThe data goes to `{self.beamtime.destination_path(self.site)}`. "
             "*Approve*: it begins to move. *Reject*: this run ends and nothing moves. "
@@ -165,12 +153,15 @@ class Transfer(RemoteJobOperator):
         """Name of this instance for people."""
         return "files beside the folders" if self.folder in {None, TOP} else str(self.folder)
 
-    def call(self, context: Context) -> Call:
+    def call(self, context: Context, session: Session) -> Call:
         """Return the engine's call for the run's choice of streams and limit."""
-        plan = _plan(context)
+        plan = self.plan(context, session)
         known_files = None if plan is None else plan.files
         return self.engine.transfer(
-            _facts(context), choice(self.beamtime, self.chosen(context)), known_files, self.folder
+            self.facts(context, session),
+            choice(self.beamtime, self.chosen(context)),
+            known_files,
+            self.folder,
         )
 
     def finish(self, context: Context, session: Session, ended: Ended) -> JsonValue:
@@ -187,6 +178,7 @@ class Transfer(RemoteJobOperator):
             if rate > 0:
                 measured = Rate(bytes_per_second=rate, bytes=moved.bytes, at=pendulum.now("UTC"))
                 self.state.set("rate", measured.model_dump(mode="json"))
+        self.records(context).add(session, "moved", self.folder or "", moved.model_dump(mode="json"))
         return moved.model_dump(mode="json")
 
 
@@ -195,45 +187,48 @@ class VerifySizes(RemoteJobOperator):
 
     part: ClassVar[str] = "verify"
 
-    def call(self, context: Context) -> Call:
+    def call(self, context: Context, session: Session) -> Call:
         """Return the engine's call; the seed is the run's, so that a retry attaches to the same job."""
         seed = int.from_bytes(sha256(context["run_id"].encode()).digest()[:4])
         return self.engine.verify(choice(self.beamtime, self.chosen(context)), seed)
 
     def finish(self, context: Context, session: Session, ended: Ended) -> JsonValue:
-        """Stream the differences from RDS-SSH, keep the verdict with the beamtime, and return it."""
+        """Have the differences judged on RDS-SSH, keep the verdict with the beamtime, and return it."""
         self.raise_for(ended)
-        result, plan = ended.result, _plan(context)
+        result, plan, facts = ended.result, self.plan(context, session), self.facts(context, session)
         lists = f"{self.job.work}/verify"
-        with (
-            session.stream(f"{lists}/only_source") as here,
-            session.stream(f"{lists}/only_destination") as there,
-            session.stream(f"{lists}/mismatches") as mismatches,
-        ):
-            verdict = compare(
-                census.read_records(here),
-                census.read_records(there),
-                (census.decode_name(name.split(b"//", 1)[0]) for name in census.read_names(mismatches)),
-                level=self.chosen(context).verification,
-                source=_end(result, "source"),
-                destination=_end(result, "destination"),
-                sampled_files=int(result["sampled_files"]),
-                sampled_bytes=int(result["sampled_bytes"]),
-                partial_files=int(result["destination_partials"]),
-                transfer_began=None if plan is None else plan.made_at,
-                modify_window=int(result.get("modify_window", 0 if _facts(context).traits.modes else 2)),
-                keeps_links=_facts(context).traits.links,
+        source, destination = _end(result, "source"), _end(result, "destination")
+        # The lists can be as long as the beamtime: they are read where they are.
+        comparison = agent.compare(
+            session,
+            request(
+                lists,
                 listed=Listed(
                     only_source=int(result["only_source"]),
                     only_destination=int(result["only_destination"]),
                     mismatches=int(result["content_mismatches"]),
                 ),
-                checked_at=pendulum.now("UTC").subtract(seconds=int(result["seconds"])),
-            )
+                source=source,
+                destination=destination,
+                transfer_began=None if plan is None else plan.made_at,
+                modify_window=int(result.get("modify_window", 0 if facts.traits.modes else 2)),
+                keeps_links=facts.traits.links,
+            ),
+        )
+        verdict = judge(
+            comparison,
+            level=self.chosen(context).verification,
+            source=source,
+            destination=destination,
+            sampled_files=int(result["sampled_files"]),
+            sampled_bytes=int(result["sampled_bytes"]),
+            partial_files=int(result["destination_partials"]),
+            checked_at=pendulum.now("UTC").subtract(seconds=int(result["seconds"])),
+        )
         self.state.set("verification", verdict.for_state().model_dump(mode="json"))
         self.log.info(verdict.sentence)
         # All that is known by name goes to the certificate by way of RDS-SSH, not through Airflow's database.
-        session.write(f"{lists}/verdict.json", verdict.model_dump_json().encode(), mode=0o600)
+        self.records(context).write(session, "verdict", verdict.model_dump(mode="json"))
         return verdict.for_state().model_dump_json()
 
 
@@ -248,7 +243,7 @@ class Certify(RemoteJobOperator):
         """Folder of the certificate on RDS."""
         return certificate_folder(self.beamtime.destination_path(self.site))
 
-    def call(self, context: Context) -> Call:
+    def call(self, context: Context, session: Session) -> Call:
         """Return the call of the manifest's script."""
         return "manifest.sh", census.manifest_arguments(
             self.job.work,
@@ -261,14 +256,37 @@ class Certify(RemoteJobOperator):
     def execute(self, context: Context) -> Any:
         """Have the manifest made where it is wanted and the copy is good, else write the certificate at once."""
         options = self.chosen(context)
-        verified = (
-            Verdict.model_validate_json(_from_task(context, "verify_sizes")).outcome is Outcome.VERIFIED
-        )
         with self.telling(context), self.rds() as session:
-            session.make_folder(self.folder, mode=0o755)
+            verified = self.verdict(context, session).outcome is Outcome.VERIFIED
             if not (options.manifest and verified):
                 return self.issue(context, session, manifest=False)
+            # The manifest's job finds its folder there.
+            self.publish(session, {})
         return super().execute(context)
+
+    def verdict(self, context: Context, session: Session) -> Verdict:
+        """Return what this run's comparison came to, all that is known by name included."""
+        return Verdict.model_validate(self.records(context).read(session, "verdict"), strict=False)
+
+    def moved(self, context: Context, session: Session) -> Moved | None:
+        """Return what this run moved, all folders together; None if nothing was to be moved."""
+        kept = self.records(context).read_if_made(session, "moved")
+        parts = (
+            [Moved.model_validate(part, strict=False) for part in kept.values()]
+            if isinstance(kept, dict)
+            else []
+        )
+        if not parts:
+            return None
+        return Moved(
+            bytes=sum(part.bytes for part in parts),
+            files=sum(part.files for part in parts),
+            seconds=sum(part.seconds for part in parts),
+        )
+
+    def publish(self, session: Session, files: dict[str, str]) -> None:
+        """Write these files into the certificate's folder, which is made where it is missing."""
+        agent.publish(session, PublicationRequest(self.site.destination_root, self.folder, files))
 
     def finish(self, context: Context, session: Session, ended: Ended) -> JsonValue:
         """Write the certificate once the manifest is there."""
@@ -281,23 +299,21 @@ class Certify(RemoteJobOperator):
         Raises:
             PermanentError: it does not say verified.
         """
-        lists = Job(self.beamtime.key, VerifySizes.part).work
-        verdict = Verdict.model_validate_json(session.read(f"{lists}/verify/verdict.json"))
-        moved = _moved(context)
+        verdict = self.verdict(context, session)
+        moved = self.moved(context, session)
         certificate = certify(
             self.beamtime,
             self.site,
             verdict,
             moved=moved,
-            tools=_facts(context).tools,
+            tools=self.facts(context, session).tools,
             manifest=manifest,
             run=context["run_id"],
             issued_at=pendulum.now("UTC"),
             metadata=self.state.known("metadata").metadata,
         )
         text = to_text(certificate)
-        session.write(f"{self.folder}/{JSON_NAME}", to_json(certificate).encode(), mode=0o644)
-        session.write(f"{self.folder}/{TEXT_NAME}", text.encode(), mode=0o644)
+        self.publish(session, {JSON_NAME: to_json(certificate), TEXT_NAME: text})
         issued = Issued(
             outcome=verdict.outcome,
             folder=self.folder,
@@ -322,23 +338,6 @@ class Certify(RemoteJobOperator):
             verdict.sentence,
             f"start a run in mode sync; if it stays, read {self.folder}/{TEXT_NAME} for the names",
         )
-
-
-def _moved(context: Context) -> Moved | None:
-    """Return what this run moved, all folders together; None if nothing was to be moved."""
-    folders = _from_task(context, "parse_totals")
-    if folders:
-        parts = context["ti"].xcom_pull(task_ids="transfer", map_indexes=list(range(len(folders))))
-    else:
-        parts = [_from_task(context, "transfer")]
-    moved = [Moved.model_validate(part) for part in parts if part is not None]
-    if not moved:
-        return None
-    return Moved(
-        bytes=sum(part.bytes for part in moved),
-        files=sum(part.files for part in moved),
-        seconds=sum(part.seconds for part in moved),
-    )
 
 
 def choice(beamtime: Beamtime, options: Options) -> Choice:

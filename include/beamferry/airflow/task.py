@@ -11,8 +11,11 @@ import pendulum
 from airflow.providers.ssh.hooks.ssh import SSHHook
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
+from pydantic import TypeAdapter, ValidationError
 
+from beamferry.access import Facts
 from beamferry.airflow import secret
+from beamferry.airflow.decisive import RunRecords
 from beamferry.airflow.params import Options
 from beamferry.airflow.policy import skip_reason
 from beamferry.airflow.session import session_over
@@ -20,6 +23,7 @@ from beamferry.airflow.state import BeamtimeState
 from beamferry.engine import Engine, engine
 from beamferry.errors import BeamferryError
 from beamferry.known import Problem
+from beamferry.plan import TransferPlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,6 +88,30 @@ class BeamtimeTask(BaseOperator):
         if reason is not None:
             raise AirflowSkipException(reason)
         return options
+
+    def records(self, context: Context) -> RunRecords:
+        """What this run decides by."""
+        return RunRecords(self.beamtime.key, context["run_id"])
+
+    def facts(self, context: Context, session: Session) -> Facts:
+        """Return what the probe of this run saw."""
+        return Facts(
+            TypeAdapter(dict[str, str]).validate_python(self.records(context).read(session, "facts"))
+        )
+
+    def plan(self, context: Context, session: Session) -> TransferPlan | None:
+        """Return this run's plan, None where it made none."""
+        kept = self.records(context).read_if_made(session, "plan")
+        return None if kept is None else TransferPlan.model_validate(kept, strict=False)
+
+    def last_plan(self, context: Context, session: Session) -> TransferPlan | None:
+        """Return the last plan of any run, None where there was none, or it is of another version."""
+        kept = self.records(context).last(session, "plan")
+        try:
+            return None if kept is None else TransferPlan.model_validate(kept, strict=False)
+        except ValidationError:
+            # It cannot be compared with; this run writes it anew.
+            return None
 
     @contextmanager
     def rds(self) -> Iterator[Session]:

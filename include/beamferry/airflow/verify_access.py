@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # Seconds without a word from the probe; it is silent only while it waits for the facility's answer.
 PROBE_TIMEOUT = 180
+# Facts for people, which are kept with the beamtime: nothing is decided by them.
+_PEOPLES = {"metadata", "readme"}
 
 
 class VerifyAccess(AttendedTask, SSHOperator):
@@ -45,7 +47,7 @@ class VerifyAccess(AttendedTask, SSHOperator):
         super().__init__(ssh_conn_id=kwargs["site"].rds_connection, cmd_timeout=PROBE_TIMEOUT, **kwargs)
 
     def execute(self, context: Context) -> JsonValue:  # type: ignore[override]
-        """Run the probe on RDS-SSH and judge what it saw; returns its facts for the tasks after this."""
+        """Run the probe on RDS-SSH and judge what it saw; returns its facts, for showing."""
         self.chosen(context)
         return self.begin(context)
 
@@ -66,8 +68,10 @@ class VerifyAccess(AttendedTask, SSHOperator):
                 if error is not None:
                     self.ask_if_lost(context, rds, error)
                     raise error
+                plain = {key: value for key, value in facts.values.items() if key not in _PEOPLES}
+                self.records(context).write(rds, "facts", dict(plain))
             self.keep_metadata(facts)
-        return {key: value for key, value in facts.values.items() if key not in {"metadata", "readme"}}
+        return dict(plain)
 
     def expect_session(self, context: Context, rds: Session) -> None:
         """Ask a person to log in where that is needed and nobody is; nothing is tried in place of that person.

@@ -8,20 +8,21 @@ from __future__ import annotations
 import hashlib
 import secrets
 import shlex
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import IO, TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 from beamferry.connection import RDS_SSH
 from beamferry.errors import PermanentError, TransientError
+from beamferry.remote.archive import agent_archive
 from beamferry.remote.status import Progress as Progress
 from beamferry.remote.status import Status as Status
 from beamferry.remote.status import parse_status as parse_status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     import paramiko
 
@@ -40,12 +41,13 @@ READ_LIMIT = 256 * 1024
 
 @cache
 def bundle() -> Mapping[str, bytes]:
-    """Return the scripts that run on RDS-SSH, by file name."""
-    return {
+    """Return the scripts and the agent that run on RDS-SSH, by file name."""
+    scripts = {
         item.name: item.read_bytes()
         for item in sorted(files(__name__).iterdir(), key=lambda item: item.name)
         if item.name.endswith((".sh", ".awk"))
     }
+    return {**scripts, "agent.pyz": agent_archive()}
 
 
 @cache
@@ -62,6 +64,11 @@ def script_command(script: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
     if script not in bundle():
         raise ValueError(f"no such script: {script}")
     return ("bash", f"{bundle_folder()}/{script}", *arguments)
+
+
+def agent_command(verb: str) -> tuple[str, ...]:
+    """Return the command that has the agent answer a request; the request comes on stdin."""
+    return script_command("agent.sh", (verb,))
 
 
 @dataclass(frozen=True)
@@ -164,14 +171,20 @@ class Session:
             self._sftp = self._client.open_sftp()
         return self._sftp
 
-    def run(self, command: tuple[str, ...], *, timeout: float) -> Completed:
+    def run(self, command: tuple[str, ...], *, timeout: float, request: str = "") -> Completed:
         """Run a command to its end; ``timeout`` in seconds without any output ends the wait.
+
+        Args:
+            command: program and arguments.
+            timeout: seconds.
+            request: what the command reads from stdin.
 
         Raises:
             TransientError: nothing came back in time.
         """
         try:
             stdin, stdout, stderr = self._client.exec_command(shlex.join(command), timeout=timeout)
+            stdin.write(request.encode())
             stdin.close()
             out, err = stdout.read(), stderr.read()
             code = stdout.channel.recv_exit_status()
@@ -206,12 +219,6 @@ class Session:
                 return file.read(READ_LIMIT).decode("utf-8", "replace")
         except FileNotFoundError:
             return ""
-
-    @contextmanager
-    def stream(self, path: str) -> Iterator[IO[bytes]]:
-        """Open a file on RDS-SSH for reading from its beginning to its end, however large it is."""
-        with self.sftp.open(path, "rb", bufsize=64 * 1024) as file:
-            yield cast("IO[bytes]", file)
 
     def write(self, path: str, content: bytes, *, mode: int) -> None:
         """Write a file whole or not at all: under a name that nobody else has, then renamed over the old one."""

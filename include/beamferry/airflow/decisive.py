@@ -1,0 +1,102 @@
+"""What a run decides by, kept on RDS-SSH: people with ordinary roles can write XComs and asset state, but not there."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from beamferry.errors import PermanentError
+from beamferry.remote import JOBS
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from beamferry.remote import Session
+
+_VERSION = 1
+# What made each record, for the sentence about one that is not there.
+_MAKERS = {
+    "facts": "verify_access",
+    "plan": "parse_totals",
+    "moved": "transfer",
+    "verdict": "verify_sizes",
+}
+
+
+@dataclass(frozen=True)
+class RunRecords:
+    """The records of one run of a beamtime: ``facts``, ``plan``, ``moved`` and ``verdict``; a later run's replace them.
+
+    Args:
+        beamtime: the beamtime's key.
+        run_id: Airflow's name of the run.
+    """
+
+    beamtime: str
+    run_id: str
+
+    def write(self, session: Session, name: str, value: JsonValue) -> None:
+        """Keep a record."""
+        record = {"version": _VERSION, "run_id": self.run_id, "value": value}
+        session.make_folder(self._folder, mode=0o700)
+        session.write(self._path(name), json.dumps(record).encode(), mode=0o600)
+
+    def add(self, session: Session, name: str, part: str, value: JsonValue) -> None:
+        """Keep a part of a record that is made in several; the parts of one run are made one after the other."""
+        kept = self.read_if_made(session, name)
+        self.write(session, name, {**(kept if isinstance(kept, dict) else {}), part: value})
+
+    def read(self, session: Session, name: str) -> JsonValue:
+        """Return a record of this very run.
+
+        Raises:
+            PermanentError: there is none, it is another run's, or it is damaged.
+        """
+        value = self.read_if_made(session, name)
+        if value is None:
+            raise self._missing(name, "is not there")
+        return value
+
+    def read_if_made(self, session: Session, name: str) -> JsonValue:
+        """Return a record of this very run, None where this run has made none.
+
+        Raises:
+            PermanentError: it is damaged.
+        """
+        run_id, value = self._read(session, name)
+        return value if run_id == self.run_id else None
+
+    def last(self, session: Session, name: str) -> JsonValue:
+        """Return a record of whichever run made the last one, None where there is none.
+
+        Raises:
+            PermanentError: it is damaged.
+        """
+        return self._read(session, name)[1]
+
+    def _read(self, session: Session, name: str) -> tuple[str | None, JsonValue]:
+        text = session.read(self._path(name))
+        if not text:
+            return None, None
+        try:
+            record = json.loads(text)
+            if record["version"] != _VERSION:
+                raise ValueError(f"version {record['version']}")
+            return str(record["run_id"]), record["value"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._missing(name, f"cannot be read ({error})") from error
+
+    def _missing(self, name: str, how: str) -> PermanentError:
+        return PermanentError(
+            "run-record-missing",
+            f"What {_MAKERS[name]} found in this run {how} on RDS-SSH (~/{self._path(name)})",
+            f"clear the task {_MAKERS[name]} and those after it, or start a new run",
+        )
+
+    @property
+    def _folder(self) -> str:
+        return f"{JOBS}/{self.beamtime}/run"
+
+    def _path(self, name: str) -> str:
+        return f"{self._folder}/{name}.json"

@@ -1,0 +1,73 @@
+"""From the lists of differing entries to what differs: all is counted, a few are kept by name."""
+
+import json
+import os
+from collections import Counter
+from typing import IO, Dict, Iterable, List
+from typing import Counter as CounterOf
+
+from beamferry_agent.answers import COUNTED, Comparison, ComparisonRequest, DamagedListsError
+from beamferry_agent.differences import KINDS, Pairs, Rules, differences
+from beamferry_agent.records import Entry, decode_name, read_names, read_records
+
+
+def compare_lists(request: ComparisonRequest) -> Comparison:
+    """Return what the lists in the request's folder say.
+
+    Raises DamagedListsError when a list cannot be read, was cut short, or does not explain what was counted.
+    """
+    try:
+        with _opened(request, "only_source") as here, _opened(request, "only_destination") as there:
+            with _opened(request, "mismatches") as mismatches:
+                paths = (decode_name(name.split(b"//", 1)[0]) for name in read_names(mismatches))
+                return compare(read_records(here), read_records(there), paths, request)
+    except OSError as error:
+        raise DamagedListsError("a list of differences cannot be read: {}".format(error.strerror or error))
+
+
+def _opened(request: ComparisonRequest, name: str) -> IO[bytes]:
+    return open(os.path.join(request.folder, name), "rb")
+
+
+def compare(
+    only_source: Iterable[Entry],
+    only_destination: Iterable[Entry],
+    mismatches: Iterable[str],
+    request: ComparisonRequest,
+) -> Comparison:
+    """Return what differs, reading each difference once and keeping only a few.
+
+    Raises DamagedListsError as ``compare_lists`` does.
+    """
+    pairs = Pairs(only_source, only_destination, mismatches)
+    counted: CounterOf[str] = Counter()
+    named: Dict[str, List[str]] = {}
+    room = dict.fromkeys(KINDS, request.kept_bytes)
+    rules = Rules(request.changing_since, request.modify_window, request.keeps_links)
+    for kind, path in differences(pairs, rules):
+        counted[kind] += 1
+        if counted[kind] <= request.kept and room[kind] > 0:
+            room[kind] -= len(json.dumps(path))
+            # One that does not fit ends the list, so that what is named is always the first of its kind.
+            if room[kind] >= 0:
+                named.setdefault(kind, []).append(path)
+    _refuse_damaged(pairs, request)
+    return Comparison(dict(counted), named, pairs.incomparable_bytes)
+
+
+def _refuse_damaged(pairs: Pairs, request: ComparisonRequest) -> None:
+    """Refuse lists that were cut short where an entry ends: they would look like fewer differences."""
+    if pairs.lengths != list(request.lengths):
+        raise DamagedListsError(
+            "a list of differences was cut short (lengths {} instead of {})".format(
+                pairs.lengths, list(request.lengths)
+            )
+        )
+    for field in COUNTED:
+        expected = request.source[field] - request.destination[field]
+        if pairs.difference(field) != expected:
+            raise DamagedListsError(
+                "the lists of differences do not explain what was counted ({}: {:,} more at the source)".format(
+                    field, expected
+                )
+            )

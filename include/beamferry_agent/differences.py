@@ -1,0 +1,160 @@
+"""What differs between two censuses, found in one pass over the lists of differing entries."""
+
+import heapq
+from collections import Counter
+from itertools import groupby, zip_longest
+from operator import itemgetter
+from typing import Counter as CounterOf
+from typing import Iterable, Iterator, List, NamedTuple, Optional, Tuple
+
+from beamferry_agent.answers import DamagedListsError
+from beamferry_agent.records import FILE, FOLDER, LINK, OTHER, Entry, encode_name
+
+_SOURCE, _DESTINATION, _MISMATCH = range(3)
+_FIELDS = {FILE: "files", FOLDER: "folders", LINK: "links", OTHER: "others"}
+
+# How an entry at the source and its copy differ, the most alarming first.
+CONTENT, MISSING, SIZE, KIND, TARGET = "content", "missing", "size", "kind", "target"
+TIME, CHANGING, UNCOPIED, EXTRA = "time", "changing", "uncopied", "extra"
+KINDS = (CONTENT, MISSING, SIZE, KIND, TARGET, TIME, CHANGING, UNCOPIED, EXTRA)
+
+Rules = NamedTuple(
+    "Rules", [("changing_since", Optional[int]), ("modify_window", int), ("keeps_links", bool)]
+)
+Rules.__doc__ = """What counts as a difference; see ``answers.ComparisonRequest``."""
+
+Pair = NamedTuple(
+    "Pair", [("path", str), ("here", Optional[Entry]), ("there", Optional[Entry]), ("mismatch", bool)]
+)
+Pair.__doc__ = (
+    """What the lists hold of one path: the entry of either end that differs, and whether contents do."""
+)
+
+_Item = Tuple[bytes, int, Optional[Entry]]
+
+
+class Pairs:
+    """The three lists, merged by path as they are read; one item of each is held at a time.
+
+    ``only_source``: entries of the source's census that the destination's does not hold, sorted as there.
+    ``only_destination``: the other way round.
+    ``mismatches``: paths of files whose content differs, sorted as in a census.
+    """
+
+    def __init__(
+        self, only_source: Iterable[Entry], only_destination: Iterable[Entry], mismatches: Iterable[str]
+    ) -> None:
+        """Read nothing yet."""
+        self._merged = heapq.merge(
+            self._entries(_SOURCE, only_source),
+            self._entries(_DESTINATION, only_destination),
+            self._paths(mismatches),
+            key=itemgetter(0, 1),
+        )
+        # What was read so far: length of each list, and the sums of each end's entries.
+        self.lengths = [0, 0, 0]
+        self._sums: Tuple[CounterOf[str], CounterOf[str]] = (Counter(), Counter())
+        # Bytes of the source's files that have no file of their size at the destination.
+        self.incomparable_bytes = 0
+
+    def __iter__(self) -> Iterator[Pair]:
+        """Yield what is known of each path, once.
+
+        Raises DamagedListsError when a list is not sorted.
+        """
+        for key, group in groupby(self._merged, key=itemgetter(0)):
+            items = list(group)
+            path = key[:-2].decode("utf-8", "surrogateescape")
+            mismatch = any(end == _MISMATCH for _, end, _ in items)
+            ends = ([entry for _, at, entry in items if at == end] for end in (_SOURCE, _DESTINATION))
+            # A folder that is written to while it is listed can show a name twice; the second is a pair of its own.
+            for here, there in tuple(zip_longest(*ends)) or ((None, None),):
+                if here is not None and (there is None or (here.kind, here.size) != (there.kind, there.size)):
+                    self.incomparable_bytes += here.size
+                yield Pair(path, here, there, mismatch)
+
+    def difference(self, field: str) -> int:
+        """Return how much more the source's entries sum up to than the destination's, of all that was read."""
+        return self._sums[_SOURCE][field] - self._sums[_DESTINATION][field]
+
+    def _entries(self, end: int, entries: Iterable[Entry]) -> Iterator[_Item]:
+        last = b""
+        for entry in entries:
+            last = self._next(end, entry.path, last)
+            self._sums[end][_FIELDS[entry.kind]] += 1
+            self._sums[end]["bytes"] += entry.size
+            yield last, end, entry
+
+    def _paths(self, paths: Iterable[str]) -> Iterator[_Item]:
+        last = b""
+        for path in paths:
+            last = self._next(_MISMATCH, path, last)
+            yield last, _MISMATCH, None
+
+    def _next(self, which: int, path: str, last: bytes) -> bytes:
+        # What a census is sorted by: its records begin with the path and two slashes.
+        key = encode_name(path) + b"//"
+        if key < last:
+            raise DamagedListsError("a list of differences is not sorted")
+        self.lengths[which] += 1
+        return key
+
+
+def differences(pairs: Iterable[Pair], rules: Rules) -> Iterator[Tuple[str, str]]:
+    """Yield each difference, one of ``KINDS``, with its path; memory grows with the depth of folders only.
+
+    A census gives folders no time, so one that is missing is changing when something in it is: a folder made
+    after the transfer began.
+    """
+    missing: List[str] = []
+    changing = ""
+    for pair in pairs:
+        kind = _difference(pair, rules)
+        if kind is None:
+            continue
+        while missing and not pair.path.startswith(missing[-1]):
+            yield MISSING, missing.pop()[:-1]
+        if kind == CHANGING:
+            changing = pair.path
+            while missing:
+                yield CHANGING, missing.pop()[:-1]
+        elif kind == MISSING and pair.here is not None and pair.here.kind == FOLDER:
+            # What is in a folder stands around it in a census: names that begin with - or . before it.
+            if not changing.startswith(pair.path + "/"):
+                missing.append(pair.path + "/")
+                continue
+            kind = CHANGING
+        yield kind, pair.path
+    for path in missing:
+        yield MISSING, path[:-1]
+
+
+def _difference(pair: Pair, rules: Rules) -> Optional[str]:
+    here, there = pair.here, pair.there
+    if here is None:
+        # Without an entry of either end the censuses agree, and only the content does not.
+        return CONTENT if there is None else EXTRA
+    kind = _of_entries(here, there, rules)
+    # Whatever differs in a listing explains another content, except a time within the window.
+    return CONTENT if kind is None and pair.mismatch else kind
+
+
+def _of_entries(here: Entry, there: Optional[Entry], rules: Rules) -> Optional[str]:
+    if there is not None and _alike(here, there, rules.modify_window):
+        return None
+    since = rules.changing_since
+    if since is not None and here.kind == FILE and here.modified >= since:
+        return CHANGING
+    if there is None:
+        kept = here.kind != OTHER and (here.kind != LINK or rules.keeps_links)
+        return MISSING if kept else UNCOPIED
+    if here.kind != there.kind:
+        return KIND
+    if here.size != there.size:
+        return SIZE
+    return TARGET if here.target != there.target else TIME
+
+
+def _alike(here: Entry, there: Entry, modify_window: int) -> bool:
+    same = (here.kind, here.size, here.target) == (there.kind, there.size, there.target)
+    return same and abs(here.modified - there.modified) <= modify_window

@@ -1,0 +1,174 @@
+"""Places on a file system that others can write to: nothing is followed, nothing that exists is written through."""
+
+import errno
+import os
+import stat
+from contextlib import contextmanager
+from typing import Iterator, List, Optional, Tuple
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# As the kernel counts them.
+_MOST_LINKS = 40
+
+
+class PlaceError(Exception):
+    """A place cannot be used: somebody else's link is in the way, or the system says no. The message is a clause."""
+
+
+class FullError(PlaceError):
+    """There is no room, or no quota, left."""
+
+
+def open_root(path: str) -> int:
+    """Open a folder, and return its descriptor; links on the way are followed if root or this account made them.
+
+    Raises PlaceError when a link is somebody else's, or something is no folder.
+    """
+    trusted = (0, os.geteuid())
+    left, at, links = _parts(path), "/", 0
+    here = os.open("/", _FOLDER)
+    try:
+        while left:
+            part = left.pop(0)
+            at = os.path.join(at, part)
+            target = _link(here, part, trusted)
+            if target is None:
+                above, here = here, os.open(part, _FOLDER, dir_fd=here)
+                os.close(above)
+            else:
+                links += 1
+                if links > _MOST_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+                left = _parts(target) + left
+                if target.startswith("/"):
+                    os.close(here)
+                    here = os.open("/", _FOLDER)
+    except OSError as error:
+        os.close(here)
+        raise PlaceError("{}: {}".format(at, error.strerror))
+    except PlaceError as error:
+        os.close(here)
+        raise PlaceError("{} {}".format(at, error))
+    return here
+
+
+def _link(folder: int, name: str, trusted: Tuple[int, int]) -> Optional[str]:
+    """Return where a link leads, None for what is none; owner and target are those of one and the same link."""
+    handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        found = os.fstat(handle)
+        if not stat.S_ISLNK(found.st_mode):
+            return None
+        if found.st_uid not in trusted:
+            raise PlaceError("is a link of somebody else, account number {}".format(found.st_uid))
+        return os.readlink("", dir_fd=handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def open_below(root: str, path: str, mode: int) -> Iterator[int]:
+    """Open a folder below a root, and make it and those above it where they are missing; no link is followed.
+
+    ``path`` is absolute and below ``root``; ``mode`` is that of folders that are made, whatever the umask is.
+    Raises PlaceError.
+    """
+    below = os.path.relpath(path, root)
+    parts = _parts(below)
+    if below.startswith("..") or ".." in parts:
+        raise PlaceError("{} is not below {}".format(path, root))
+    here = open_root(root)
+    try:
+        at = root
+        for part in parts:
+            at = os.path.join(at, part)
+            here, above = _open_or_make(here, part, at, mode), here
+            os.close(above)
+        yield here
+    finally:
+        os.close(here)
+
+
+def _open_or_make(above: int, part: str, at: str, mode: int) -> int:
+    try:
+        try:
+            os.mkdir(part, mode, dir_fd=above)
+        except FileExistsError:
+            return os.open(part, _FOLDER, dir_fd=above)
+        folder = os.open(part, _FOLDER, dir_fd=above)
+        # The umask took from it; a share's setgid bit is kept.
+        os.fchmod(folder, mode | stat.S_IMODE(os.fstat(folder).st_mode) & stat.S_ISGID)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise PlaceError("{} is a link or a file, where a folder has to be".format(at))
+        raise PlaceError("{}: {}".format(at, error.strerror))
+    return folder
+
+
+def refuse_shared(folder: int, path: str) -> None:
+    """Refuse a folder that others can write to: what stands in it could be anybody's.
+
+    Raises PlaceError when the folder is not this account's, or others may write to it; where a file system keeps
+    neither owners nor modes, as a CIFS share, nothing can be told and nothing is refused.
+    """
+    found = os.fstat(folder)
+    mode = stat.S_IMODE(found.st_mode)
+    if found.st_uid == os.geteuid() and not mode & 0o022:
+        return
+    if not _keeps_modes(folder):
+        return
+    if found.st_uid != os.geteuid():
+        raise PlaceError("{} belongs to somebody else, account number {}".format(path, found.st_uid))
+    raise PlaceError("{} can be written to by others (mode {:04o})".format(path, mode))
+
+
+def _keeps_modes(folder: int) -> bool:
+    """Say whether the file system tells one mode and owner from another."""
+    name = _unused_name("probe")
+    try:
+        handle = os.open(name, _NEW, 0o600, dir_fd=folder)
+    except OSError:
+        # Where nothing can be made, what is told of the folder has to be believed.
+        return True
+    try:
+        os.fchmod(handle, 0o640)
+        found = os.fstat(handle)
+        return stat.S_IMODE(found.st_mode) == 0o640 and found.st_uid == os.geteuid()
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+        os.unlink(name, dir_fd=folder)
+
+
+def write_whole(folder: int, name: str, content: bytes, mode: int) -> None:
+    """Put a file into an open folder, whole or not at all; what had the name, be it a link, is replaced.
+
+    Raises PlaceError.
+    """
+    new = _unused_name(name)
+    try:
+        handle = os.open(new, _NEW, 0o600, dir_fd=folder)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fchmod(file.fileno(), mode)
+                os.fsync(file.fileno())
+            os.rename(new, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except OSError:
+            os.unlink(new, dir_fd=folder)
+            raise
+        os.fsync(folder)
+    except OSError as error:
+        kind = FullError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else PlaceError
+        raise kind("{} cannot be written ({})".format(name, error.strerror))
+
+
+def _unused_name(name: str) -> str:
+    return ".beamferry-{}-{}".format(name, os.urandom(6).hex())
+
+
+def _parts(path: str) -> List[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]
