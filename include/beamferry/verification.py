@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # How many differences of each kind are kept by name, and how many bytes their names may take; all are counted.
 # The verdict goes to the certificate through a file on RDS-SSH, of which 256 KiB are read back.
 KEPT = 200
-KEPT_BYTES = 16 * 1024
+KEPT_BYTES = 20 * 1024
 # The asset state and an XCom take 4 kB; the certificate beside the data names more.
 STATE_BYTES = 3500
 _STATE_PATH = 120

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from beamferry.registry import load
+
 if TYPE_CHECKING:
     from beamferry.lab import Lab
 
@@ -54,3 +56,22 @@ def test_a_mail_server_that_takes_nothing_is_found_before_it_matters(
     assert done.returncode == 1
     assert any(line.startswith("NO") and said in line for line in done.stdout.splitlines()), done.stdout
     assert "mg25682-2: Diamond lets" in done.stdout
+
+
+def test_the_password_of_a_job_that_runs_is_not_the_doctors_to_remove(own_lab: Lab, tmp_path: Path) -> None:
+    own_lab.down()
+    own_lab.up("small", desy=True)
+    own_lab.registry.write_text(own_lab.registry_text(desy="ftps"))
+    registry = load(own_lab.registry)
+    beamtime = next(one for one in registry.beamtimes if one.secret_connection is not None)
+    jobs = own_lab.rds_home / ".beamferry" / "jobs" / beamtime.key
+    running = jobs / "transfer" / "secret-of-a-job"
+    # Where versions before this one had it for all jobs of the beamtime.
+    earlier = jobs / "secret"
+    running.parent.mkdir(parents=True)
+    for file in (running, earlier):
+        file.write_text("x")
+    done = doctor(own_lab, tmp_path)
+    assert f"{beamtime.id}: " in done.stdout, done.stdout + done.stderr
+    assert (running.exists(), earlier.exists()) == (True, True)
+    assert list((jobs / "probe").iterdir()) == []

@@ -43,7 +43,7 @@ class RunRecords:
         """Keep a record."""
         record = {"version": _VERSION, "run_id": self.run_id, "value": value}
         session.make_folder(self._folder, mode=0o700)
-        session.write(self._path(name), json.dumps(record).encode(), mode=0o600)
+        session.write(self._path(name), json.dumps(record, ensure_ascii=False).encode(), mode=0o600)
 
     def add(self, session: Session, name: str, part: str, value: JsonValue) -> None:
         """Keep a part of a record that is made in several; the parts of one run are made one after the other."""

@@ -22,7 +22,7 @@ from beamferry.connection import explain_connection
 from beamferry.engine import engine
 from beamferry.errors import BeamferryError
 from beamferry.registry import load
-from beamferry.remote import Job, Session, script_command
+from beamferry.remote import Session, script_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -119,11 +119,9 @@ def _beamtime(session: Session, beamtime: Beamtime, site: Site) -> Iterator[Chec
     if refusal is not None:
         yield Check(ok=False, sentence=f"{beamtime.id}: {refusal}")
         return
-    secret.hand_over(session, beamtime)
-    try:
-        facts = access.parse_facts(session.checked(script_command(*tool.probe()), timeout=PROBE_TIMEOUT))
-    finally:
-        session.remove(Job(beamtime.key, "").secret)
+    with secret.handed_over(session, beamtime, "probe") as file:
+        probe = engine(beamtime, site, file).probe()
+        facts = access.parse_facts(session.checked(script_command(*probe), timeout=PROBE_TIMEOUT))
     for finding in tool.judge(facts, today):
         text = finding.sentence if finding.error is None else str(finding.error)
         yield Check(ok=finding.ok, sentence=f"{beamtime.id}: {text}")

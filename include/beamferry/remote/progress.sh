@@ -34,8 +34,9 @@ begin() { # PHASE TOOLS: the phase names the result too; TOOLS, a pattern of pgr
   trap 'unexpected $?' EXIT
 }
 
-put() { # FILE: takes stdin, whole or not at all
-  cat >"$1.new" && mv -f "$1.new" "$1"
+put() { # FILE: takes stdin, whole or not at all; two at once have two names
+  local new=$1.$BASHPID-$RANDOM.new
+  cat >"$new" && mv -f "$new" "$1"
 }
 
 require() { # TOOL...: or ends the job with 77
