@@ -15,7 +15,17 @@ import httpx
 
 from beamferry.errors import PermanentError
 from beamferry.mail import addressed
-from beamferry.watch import ALERTS_DAG, Spoken, judge, last_sign, last_spoken, leave, status_file, to_speak
+from beamferry.watch import (
+    AGAIN_DAG,
+    ALERTS_DAG,
+    Spoken,
+    judge,
+    last_sign,
+    last_spoken,
+    leave,
+    status_file,
+    to_speak,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,7 +98,7 @@ def watch(
         now: the present, aware.
     """
     path = status_file(environment)
-    wanted = [ALERTS_DAG, *(one.dag_id for one in registry.beamtimes if not one.archived)]
+    wanted = [ALERTS_DAG, AGAIN_DAG, *(one.dag_id for one in registry.beamtimes if not one.archived)]
     found = judge(
         sign=last_sign(path),
         path=path,

@@ -415,6 +415,15 @@ class TestSurroundings:
         yesterday = alive(stored, now + timedelta(hours=12), "Europe/London")
         assert (yesterday.ok, yesterday.sentence) == (True, "Alerts last ran yesterday at 07:00")
 
+    def test_whom_the_mail_server_refuses_is_named_though_the_alerts_are_alive(self) -> None:
+        refused = {"recipient": "b@x.uk", "at": "2026-06-08T06:00:00Z", "words": "550 no such user"}
+        stored = {"at": "2026-06-08T06:00:00Z", "mails": 1, "recipients": 2, "refused": [refused]}
+        found = alive(stored, utc(2026, 6, 8, 14), "Europe/London")
+        assert not found.ok
+        assert found.sentence.startswith(
+            "Alerts last ran today at 07:00. The mail server refuses mails to b@x.uk (550 no such user): correct"
+        )
+
     def test_alerts_that_fell_silent_are_told(self) -> None:
         stored = {"at": "2026-06-08T06:00:00Z", "mails": 0, "recipients": 1}
         found = alive(stored, utc(2026, 6, 9, 9), "Europe/London")

@@ -1,9 +1,9 @@
 """The lab's mail server: takes every message and keeps it as one line of JSON.
 
-Run as ``python -m beamferry.lab.mail ADDRESS PORT MAILBOX RECORD MARK [CERTIFICATE LOGIN [implicit]]``; the record names
-the process when it listens. With a certificate it takes mail after STARTTLS and a log-in only, or with ``implicit``
-speaks TLS from the first byte; LOGIN is a file with name and password, one a line. While the file MARK is there it
-takes nothing; the file beside it whose name ends in ``.recipients`` holds as JSON what it answers to single ones.
+Run as ``python -m beamferry.lab.mail ADDRESS PORT MAILBOX RECORD MARK [CERTIFICATE LOGIN [implicit]]``; the record
+names the process when it listens. With a certificate it takes mail after TLS and a log-in only: after STARTTLS, or
+with ``implicit`` TLS from the first byte. LOGIN is a file with name and password, one a line. While the file MARK is
+there it takes nothing; the file beside it that ends in ``.recipients`` holds as JSON what it answers to single ones.
 """
 
 from __future__ import annotations

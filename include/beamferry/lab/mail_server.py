@@ -71,7 +71,12 @@ class MailServer:
         if self.authority is None:
             return {**found, "extra": {**extra, "disable_tls": True}}
         name, password = self.login
-        return {**found, "login": name, "password": password, "extra": {**extra, "disable_tls": self.implicit}}
+        return {
+            **found,
+            "login": name,
+            "password": password,
+            "extra": {**extra, "disable_tls": self.implicit},
+        }
 
     @contextmanager
     def refusing(self) -> Iterator[None]:
