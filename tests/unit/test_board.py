@@ -99,12 +99,12 @@ class TestState:
         assert found.next_step.kind is Step.TRIGGER
 
     def test_late_says_until_when_a_transfer_must_begin(self) -> None:
-        # 24 days and 10 hours, six hours less than are left: tonight is too late.
+        # 24 days and 10 hours, six hours less than are left: its own minute, 03:06, is too late.
         slow = Known(plan=plan(OF, EARLIER, todo=84_384_000_000), rate=rate(EARLIER - HOUR, 40_000))
         found = of(slow)
         assert found.state is State.LATE
-        assert found.headline == "17 hours late: start by Tuesday 17 March"
-        assert found.forecast == "17 hours late: start by Tuesday 17 March"
+        assert found.headline == "14 hours late: start by Tuesday 17 March"
+        assert found.forecast == "14 hours late: start by Tuesday 17 March"
         # Under way it is too late to start.
         begun = replace(slow, moving=moving(NOW, 1_000, history=((1, 0), (3, 100))))
         assert "late: ends on" in of(begun, RUNNING).headline
@@ -245,10 +245,10 @@ class TestNextStep:
         waits = of(fetched, now=EARLIER + 2 * HOUR)
         assert waits.headline == "All bytes are at RDS, not verified yet"
 
-    def test_what_waits_for_tonight_needs_nobody(self) -> None:
+    def test_what_waits_for_its_nightly_run_needs_nobody(self) -> None:
         found = of(fresh_plan())
         assert found.state is State.WAITING
-        assert found.headline.startswith("Waits for tonight's run: done ")
+        assert found.headline.startswith("The next run begins tomorrow at 03:06: done ")
         assert found.next_step.kind is Step.NONE
         assert found.next_step.sentence.startswith(
             "Nothing: the nightly runs go on. 40.0 GB in 8,000 files left."
