@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("airflow")
 
 from beamferry.beamtime import Site
-from beamferry.errors import TransientError
+from beamferry.errors import PermanentError, TransientError
 from beamferry.facilities.diamond import DiamondBeamtime
 from beamferry.lab.mail_server import MailServer
 from beamferry.lab.settings import free_port
@@ -241,6 +241,17 @@ def test_a_server_that_takes_nothing_leaves_no_sign_and_nobody_is_blamed(world: 
     assert last_sign(world.status) is None
     assert world.send() == 3
     assert world.told() == [ANN, BOB, CAT]
+
+
+@pytest.mark.parametrize("wrong", [{"disable_ssl": False}, {"disable_tls": False}])
+def test_another_kind_of_tls_than_the_servers_is_a_fault_of_the_connection(
+    world: World, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, bool]
+) -> None:
+    connection = world.server.connection
+    connection["extra"] |= wrong
+    monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
+    with pytest.raises(PermanentError, match="disable_tls"):
+        world.send()
 
 
 def test_a_refused_recipient_does_not_keep_a_failure_from_the_others(world: World) -> None:

@@ -11,7 +11,7 @@ from watching import utc
 from beamferry.errors import PermanentError
 from beamferry.ledger import Refusal
 from beamferry.watch import STALE, Sign, Spoken, judge, last_sign, last_spoken, leave, status_file, to_speak
-from beamferry.watchdog import MailSettings, settings_from
+from beamferry.watchdog_mail import MailSettings, settings_from
 
 NOW = utc(2026, 4, 1, 7)
 REFUSED = Refusal(recipient="b@x.uk", at=NOW, words="550 no such user")
@@ -93,7 +93,14 @@ def test_the_watchdog_repeats_itself_once_a_day_and_tells_what_is_new_at_once(tm
 
 def test_mail_settings_are_an_airflow_connection_and_a_damaged_one_shows_no_password() -> None:
     text = '{"host": "mail", "port": 25, "login": "me", "password": "secret", "extra": {"from_email": "b@x"}}'
-    assert MailSettings.read(text) == MailSettings("mail", 25, "me", "secret", True, "b@x")
+    read = MailSettings.read(text)
+    assert (read.host, read.port, read.login, read.password, read.sender) == (
+        "mail",
+        25,
+        "me",
+        "secret",
+        "b@x",
+    )
     assert settings_from({}, None) is None
     assert settings_from({"AIRFLOW_CONN_SMTP_DEFAULT": text}, None) == MailSettings.read(text)
     with pytest.raises(PermanentError) as caught:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from beamferry.beamtime import Site
     from beamferry.mail import Message
 
+# What OpenSSL says where the other side does not begin with TLS.
+_NO_TLS = "WRONG_VERSION_NUMBER"
 # Answers of a mail server (RFC 5321): it ends the connection; from here on trying again does not help.
 _ENDS = 421
 _FOR_GOOD = 500
@@ -61,6 +63,13 @@ class Post:
                 "add it under Admin, Connections: type SMTP, the mail server's name, and from_email in the extras",
             ) from error
         except (smtplib.SMTPException, OSError) as error:
+            if isinstance(error, smtplib.SMTPNotSupportedError) or getattr(error, "reason", "") == _NO_TLS:
+                raise PermanentError(
+                    "mail-tls-mismatch",
+                    f"The mail server does not speak the TLS that connection {self.connection} asks for ({error})",
+                    "write into the connection's extras disable_ssl: true for STARTTLS, as on port 587, or "
+                    "disable_tls: true for TLS from the first byte, as on port 465",
+                ) from error
             raise TransientError(
                 "mail-refused",
                 f"The mail server of connection {self.connection} took no mail ({error})",
