@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from beamferry.ledger import Refusal
 from beamferry.registry import load
+from beamferry.watch import Sign, leave, status_file
 
 if TYPE_CHECKING:
     from beamferry.lab import Lab
@@ -39,6 +42,18 @@ def test_a_lab_that_is_well_is_well_to_the_doctor(lab: Lab, tmp_path: Path) -> N
     assert "The mail server of smtp_default answers; 1 address gets every alert" in done.stdout
     assert "mg25682-2: Diamond lets" in done.stdout
     assert lab.mails() == []
+
+
+def test_whom_the_mail_server_refused_is_named(lab: Lab, tmp_path: Path) -> None:
+    at = datetime(2026, 4, 1, 6, 0, tzinfo=UTC)
+    refused = Refusal(recipient="b@x.uk", at=at, words="550 no such user")
+    sign = Sign(at=at, mails=1, recipients=2, refused=(refused,))
+    leave(status_file({"AIRFLOW_HOME": str(tmp_path)}), sign)
+    done = doctor(lab, tmp_path)
+    assert done.returncode == 1
+    assert (
+        "NO  2026-04-01 06:00 UTC: The mail server refuses mails to b@x.uk (550 no such user)" in done.stdout
+    )
 
 
 @pytest.mark.parametrize(

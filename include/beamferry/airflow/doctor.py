@@ -17,12 +17,13 @@ from airflow.providers.ssh.hooks.ssh import SSHHook
 
 from beamferry import access
 from beamferry.airflow import secret
-from beamferry.airflow.alerting import Post
+from beamferry.airflow.post import Post
 from beamferry.connection import explain_connection
 from beamferry.engine import engine
 from beamferry.errors import BeamferryError
 from beamferry.registry import load
 from beamferry.remote import Session, script_command
+from beamferry.watch import last_sign, status_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -70,6 +71,7 @@ def examine(registry_file: Path, beamtime_id: str | None, airflow: Mapping[str, 
         )
         return
     yield _mails(registry.site, airflow)
+    yield from _refused(airflow)
     connection = registry.site.rds_connection
     try:
         _borrow_connection(connection, airflow)
@@ -110,6 +112,13 @@ def _mails(site: Site, airflow: Mapping[str, str]) -> Check:
         return Check(ok=False, sentence=str(error))
     told = "1 address gets" if len(site.notify) == 1 else f"{len(site.notify)} addresses get"
     return Check(ok=True, sentence=f"The mail server of {site.smtp_connection} answers; {told} every alert")
+
+
+def _refused(airflow: Mapping[str, str]) -> Iterator[Check]:
+    """Yield whom the mail server refused when the alerts last had something to tell them."""
+    sign = last_sign(status_file(airflow))
+    for one in sign.refused if sign is not None else ():
+        yield Check(ok=False, sentence=f"{one.at:%Y-%m-%d %H:%M} UTC: {one.error}")
 
 
 def _beamtime(session: Session, beamtime: Beamtime, site: Site) -> Iterator[Check]:
