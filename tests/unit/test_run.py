@@ -223,7 +223,7 @@ def test_words_after_the_verb_arrive_as_they_are(machine: Machine) -> None:
 def tested(machine: Machine) -> Machine:
     """A machine whose environment is ready, where lint finds nothing."""
     machine.run("beamferry")
-    for name in ("ruff", "mypy", "lint-imports", "shellcheck"):
+    for name in ("ruff", "mypy", "lint-imports", "shellcheck", "vermin"):
         (machine.checkout / ".venv" / "bin" / name).symlink_to(machine.programs / "true")
     machine.calls()
     return machine
