@@ -44,8 +44,8 @@ in_use() { # FOLDER
     grep -qxF "scripts=.beamferry/bin/$1" "$mark" 2>/dev/null || continue
     [[ -z $(find "${mark%/*}" -maxdepth 1 -name heartbeat -mtime -1) ]] || return 0
   done
-  # Written so that it does not find itself.
-  grep -lszE -- "bin/$1[/]" /proc/[0-9]*/cmdline >/dev/null 2>&1
+  # Written so that it does not find itself; -q, as processes that end while it looks are an error without it.
+  grep -qszE -- "bin/$1[/]" /proc/[0-9]*/cmdline
 }
 
 # Whether the last thing that a run did here was a comparison that says verified; a run that has listed since may wait.
