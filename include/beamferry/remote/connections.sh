@@ -111,8 +111,8 @@ end_pass() { # NEW-FATES NEW-BYTES-OF-UNFINISHED-FILES
     end_with 11
   fi
   # Too many connections are no wrong password: with fewer it goes on.
-  if ((got_in == 0)) && grep -v -e 421 -e '[Tt]oo many' "$live/fatal" |
-    grep -qE 'Login failed|Certificate|GetPass|[Pp]ermission denied \(|Host key'; then
+  if ((got_in == 0)) && [[ $(grep -v -e 421 -e '[Tt]oo many' "$live/fatal" |
+    grep -cE 'Login failed|Certificate|GetPass|[Pp]ermission denied \(|Host key' || :) != 0 ]]; then
     cat "$live/fatal" >>"$errors"
     end_with 67
   fi

@@ -194,7 +194,13 @@ if [[ -s $live/misplaced ]]; then
 fi
 if ((refused)); then
   # When all that the server says is that they are not there, they went away while it was copied.
-  if grep 'Access failed' "$errors" | grep -qv 'No such file'; then end_with 23; fi
+  awk '/Access failed/ && !/No such file/' "$errors" >"$live/forbidden"
+  if [[ -s $live/forbidden ]]; then
+    # First, as the middle of a long list is left out.
+    cat "$errors" >>"$live/forbidden"
+    mv -f "$live/forbidden" "$errors"
+    end_with 23
+  fi
   end_with 24
 fi
 [[ ! -s $live/changed ]] || end_with 24

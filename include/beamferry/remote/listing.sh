@@ -81,7 +81,7 @@ list_level() { # WORKERS
   : >"$listing/next"
   for ((number = 0; number < workers; number++)); do
     # A folder that may not be read is told of by its name below; anything else is a connection that broke.
-    if grep -v -e 'Access failed: ' -e '^$' "$listing/worker.$number.errors" | grep -q .; then
+    if grep -qv -e 'Access failed: ' -e '^$' "$listing/worker.$number.errors"; then
       list_failed "$listing/worker.$number.errors"
     fi
     [[ $(tail -n 1 "$listing/worker.$number.out") == "$mark whole" ]] || list_failed "$listing/worker.$number.errors"

@@ -37,7 +37,9 @@ mkdir -p -- "$folder"
 opened=$folder/$name.opened lives=$folder/$name.lives
 
 say() { # KEY VALUE: what is not printable becomes a blank, so that a value is one line
-  printf '%s=%s\n' "$1" "$(printf '%s' "$2" | tr -s '\000-\037\177' ' ' | head -c 300)"
+  local value
+  value=$(printf '%s' "$2" | tr -s '\000-\037\177' ' ')
+  printf '%s=%s\n' "$1" "${value:0:300}"
 }
 
 put() { # FILE: takes stdin, whole or not at all; two at once have two names

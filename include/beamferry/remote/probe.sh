@@ -46,7 +46,7 @@ t() { if "\$@" >/dev/null 2>&1; then echo yes; else echo no; fi; }
 echo "source_exists=\$(t test -e "\$s")"
 echo "source_is_folder=\$(t test -d "\$s")"
 echo "source_readable=\$(t ls "\$s/.")"
-echo "far_rsync=\$(command -v rsync >/dev/null 2>&1 && rsync --version 2>/dev/null | head -n 1)"
+echo "far_rsync=\$(command -v rsync >/dev/null 2>&1 && rsync --version 2>/dev/null | sed -n 1p)"
 echo "far_find=\$(t find / -maxdepth 0 -printf x)"
 echo "far_dd=\$(t dd if=/dev/null iflag=skip_bytes,count_bytes,fullblock count=1)"
 echo "far_sha256sum=\$(t sha256sum /dev/null)"
@@ -64,7 +64,7 @@ if command -v ssh >/dev/null; then
   say far_exit "$code"
   # The end of it: ssh's reason is its last line, and the warning of a changed host key alone is longer than a value.
   say far_errors "$(grep -v '^Warning: Permanently added' "$errors" | tail -n 12 | tail -c 900)"
-  say far_noise "$(printf '%s\n' "$answer" | sed '/^beamferry-begin$/,$d' | head -n 3)"
+  say far_noise "$(printf '%s\n' "$answer" | sed '/^beamferry-begin$/,$d; 4,$d')"
   printf '%s\n' "$answer" | sed -n '/^beamferry-begin$/,/^beamferry-end$/p' | grep -E '^(source|far)_[a-z0-9_]+=' |
     tr -d '\000-\011\013-\037\177'
   say near_time "$(date +%s)"

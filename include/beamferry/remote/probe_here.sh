@@ -4,7 +4,9 @@
 # changes nothing but a folder of its own below the destination root, which it removes again.
 
 say() { # KEY VALUE: what is not printable becomes a blank, so that a value is one line
-  printf '%s=%s\n' "$1" "$(printf '%s' "$2" | tr -s '\000-\037\177' ' ' | head -c 1000)"
+  local value
+  value=$(printf '%s' "$2" | tr -s '\000-\037\177' ' ')
+  printf '%s=%s\n' "$1" "${value:0:1000}"
 }
 
 yes_or_no() { # COMMAND...
@@ -12,7 +14,7 @@ yes_or_no() { # COMMAND...
 }
 
 first_line() { # COMMAND...
-  "$@" 2>&1 </dev/null | head -n 1
+  "$@" 2>&1 </dev/null | sed -n 1p
 }
 
 probe_tools() { # TOOL...

@@ -53,10 +53,11 @@ work=$(readlink -m -- "$work")
 # OpenSSH's first choice, ChaCha20, takes twice the processor time of AES where the processor has AES built in (2.4 s
 # against 1.2 s per GiB, both ends together, OpenSSH 9.2). A choice that somebody made in the configuration stays.
 prefer_aes() {
-  local first=^aes128-gcm@openssh.com at
+  local first=^aes128-gcm@openssh.com at settings
   grep -qw aes /proc/cpuinfo || return 0
   read -r -a ssh <<<"$words"
-  "${ssh[@]}" -G -- "$host" 2>/dev/null | grep -q '^ciphers chacha20' || return 0
+  settings=$("${ssh[@]}" -G -- "$host" 2>/dev/null) || return 0
+  [[ $'\n'$settings == *$'\n'"ciphers chacha20"* ]] || return 0
   # "^", before the others, came with OpenSSH 8.1; the far side may still choose any of the others.
   "${ssh[@]}" -G -o "Ciphers=$first" -- "$host" >/dev/null 2>&1 || return 0
   words+=" -o Ciphers=$first"
@@ -283,7 +284,7 @@ become_data "${rsync[@]}" --stats --temp-dir="$temporary" "${from_to[@]}" >"$liv
 wait $! || code=$?
 check_stall
 sed -n '/^Number of files: /,$p' "$live/finish" | put "$BEAMFERRY_JOB/stats"
-sed '/^Number of files: /,$d' "$live/finish" | head -n 200 | put "$BEAMFERRY_JOB/notes"
+sed '/^Number of files: /,$d; 201,$d' "$live/finish" | put "$BEAMFERRY_JOB/notes"
 
 rmdir -- "$temporary"/* "$temporary" "${temporary%/*}" 2>/dev/null || :
 # Everything is whole now, so no partial file is of use to anyone. A run that fetched nothing left none.
