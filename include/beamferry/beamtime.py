@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Names that begin like this are the transfer's own, e.g. rsync's folder of unfinished files.
 RESERVED_PREFIX = ".beamferry"
+# What the folder of the certificate, beside the data, has behind the destination's name.
+CERTIFICATE_SUFFIX = ".certificate"
 
 
 # sshds refuse more log-ins at a time sooner or later, and the links to RDS-SSH are full before that.

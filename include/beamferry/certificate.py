@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AwareDatetime
 
-from beamferry.beamtime import Frozen, Level, Transport
+from beamferry.beamtime import CERTIFICATE_SUFFIX, Frozen, Level, Transport
 from beamferry.census import SAMPLE_BYTES
 from beamferry.metadata import Metadata
 from beamferry.plan import count, duration, human
@@ -93,7 +93,7 @@ class Certificate(Frozen):
 
 def certificate_folder(destination: str) -> str:
     """Return the folder of a destination's certificate: beside the data, so that it is no part of it."""
-    return f"{destination}.certificate"
+    return destination + CERTIFICATE_SUFFIX
 
 
 def certify(

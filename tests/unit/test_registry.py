@@ -54,7 +54,7 @@ def test_a_good_registry() -> None:
 
 def test_every_problem_of_a_bad_registry_in_one_go() -> None:
     registry = load(DATA / "bad.yaml")
-    assert ids(registry) == ["mg25682-1", "mg25682-10"]
+    assert ids(registry) == ["mg25682-1", "mg25682-10", "mg25682-12"]
     said = "".join(f"{problem}\n" for problem in registry.problems)
     assert said == (DATA / "bad.txt").read_text(encoding="utf-8")
 
@@ -171,6 +171,9 @@ def test_an_id_is_never_used_again_even_by_one_that_is_not_valid() -> None:
         "/mnt/rds/diamond/i12/2021/mg1-1",
         "/mnt/rds/diamond/i12/2021/mg1-1/x",
         "/mnt/rds/DIAMOND/i12/2021/mg1-1",
+        "/mnt/rds/diamond/i12/2021/mg1-1.certificate",
+        "/mnt/rds/diamond/i12/2021/mg1-1.Certificate",
+        "/mnt/rds/diamond/i12/2021/mg1-1.certificate/x",
     ],
 )
 def test_no_two_beamtimes_share_a_folder(destination: str) -> None:
@@ -179,9 +182,22 @@ def test_no_two_beamtimes_share_a_folder(destination: str) -> None:
     assert [problem.field for problem in registry.problems] == ["beamtimes[1].destination"]
 
 
+@pytest.mark.parametrize("below", ["", "/x/y"])
+def test_no_beamtimes_certificate_lands_in_the_data_of_another(below: str) -> None:
+    first = ENTRY.format("mg1-1") + f"    destination: /mnt/rds/diamond/i12/2021/mg1-2.certificate{below}\n"
+    registry = of(f"{SITE}beamtimes:\n{first}{ENTRY.format('mg1-2')}")
+    assert ids(registry) == ["mg1-1"]
+    (problem,) = map(str, registry.problems)
+    assert problem.startswith(
+        "beamtimes.yaml:10 beamtimes[1]: would put its certificate at "
+        "'/mnt/rds/diamond/i12/2021/mg1-2.certificate' among the data at"
+    )
+
+
 def test_a_folder_with_the_same_beginning_is_another_one() -> None:
-    registry = of(TWO + "    destination: /mnt/rds/diamond/i12/2021/mg1-12\n")
-    assert (ids(registry), registry.problems) == (["mg1-1", "mg1-2"], ())
+    for name in ("mg1-12", "mg1-1.certificates", "mg1-1.certificate2"):
+        registry = of(TWO + f"    destination: /mnt/rds/diamond/i12/2021/{name}\n")
+        assert (ids(registry), registry.problems) == (["mg1-1", "mg1-2"], ())
 
 
 def test_a_repeated_field_inside_a_repeated_field_is_told() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from beamferry.beamtime import Beamtime
+from beamferry.beamtime import CERTIFICATE_SUFFIX, Beamtime
 from beamferry.facilities import FACILITIES
 from beamferry.registry.document import written
 from beamferry.registry.problem import Where, spell
@@ -94,11 +94,12 @@ def _reused_ids(document: Document, count: int) -> list[Where]:
 
 
 def _bad_destinations(document: Document, found: dict[Where, Beamtime], site: Site) -> list[Where]:
-    """Find the entries whose data would leave the group's folder, or mix with another beamtime's."""
+    """Find the entries whose data would leave the group's folder, or mix with what is another beamtime's."""
     bad: list[Where] = []
     root = PurePosixPath(site.destination_root)
-    taken: dict[tuple[str, ...], Where] = {}
-    around: dict[tuple[str, ...], Where] = {}
+    # Who has a folder, and whether that is for the certificate; the same of the folders above.
+    taken: dict[tuple[str, ...], tuple[Where, bool]] = {}
+    around: dict[tuple[str, ...], tuple[Where, bool]] = {}
     for where, beamtime in found.items():
         path = beamtime.destination_path(site)
         place = (*where, "destination") if beamtime.destination else where
@@ -107,19 +108,39 @@ def _bad_destinations(document: Document, found: dict[Where, Beamtime], site: Si
             document.refuse(place, message, remedy, value=repr(path))
             bad.append(where)
             continue
-        # Without regard to case, again.
-        parts = PurePosixPath(path.casefold()).parts
-        folders = [parts[:length] for length in range(1, len(parts) + 1)]
-        other = around.get(parts) or next((taken[folder] for folder in folders if folder in taken), None)
-        if other is not None:
-            theirs = (
-                f"{found[other].destination_path(site)!r} of {spell(other)} in line {document.line(other)}"
-            )
-            message = f"would mix its data at {path!r} with {theirs}"
-            document.refuse(place, message, "name a destination that is apart from it")
-            bad.append(where)
-            continue
-        taken[parts] = where
-        for folder in folders:
-            around.setdefault(folder, where)
+        # Its data and its certificate; without regard to case, again.
+        own = [PurePosixPath(folder.casefold()).parts for folder in (path, path + CERTIFICATE_SUFFIX)]
+        chains = [[parts[:length] for length in range(1, len(parts) + 1)] for parts in own]
+        for parts, chain, is_certificate in zip(own, chains, (False, True), strict=True):
+            other = around.get(parts) or next((taken[folder] for folder in chain if folder in taken), None)
+            if other is not None:
+                message = _clash(document, found, site, path, other, is_certificate=is_certificate)
+                document.refuse(place, message, "name a destination that is apart from it")
+                bad.append(where)
+                break
+        else:
+            for parts, chain, is_certificate in zip(own, chains, (False, True), strict=True):
+                taken[parts] = (where, is_certificate)
+                for folder in chain:
+                    around.setdefault(folder, (where, is_certificate))
     return bad
+
+
+def _clash(
+    document: Document,
+    found: dict[Where, Beamtime],
+    site: Site,
+    path: str,
+    other: tuple[Where, bool],
+    *,
+    is_certificate: bool,
+) -> str:
+    """Return what is wrong with a destination that has something in common with an earlier entry's folder."""
+    where, theirs_is_certificate = other
+    theirs = found[where].destination_path(site)
+    of = f"of {spell(where)} in line {document.line(where)}"
+    if is_certificate:
+        return f"would put its certificate at {path + CERTIFICATE_SUFFIX!r} among the data at {theirs!r} {of}"
+    if theirs_is_certificate:
+        return f"would mix its data at {path!r} with the certificate at {theirs + CERTIFICATE_SUFFIX!r} {of}"
+    return f"would mix its data at {path!r} with {theirs!r} {of}"
