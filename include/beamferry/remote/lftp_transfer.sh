@@ -25,7 +25,7 @@ here=$(dirname "$0")
 . "$here/connections.sh"
 # shellcheck source=include/beamferry/remote/placing.sh
 . "$here/placing.sh"
-begin transfer 'lftp|ssh'
+begin transfer lftp
 require lftp ssh awk find sort xargs stat touch pgrep readlink
 
 work='' folder='' streams=1 limit=0 destination=''
