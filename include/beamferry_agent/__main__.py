@@ -7,7 +7,7 @@ from beamferry_agent.answers import AccountRequest, ComparisonRequest, DamagedLi
 from beamferry_agent.cache import forget
 from beamferry_agent.comparison import compare_lists
 from beamferry_agent.listing import list_source
-from beamferry_agent.mismatches import recall, remember, select, suspect
+from beamferry_agent.mismatches import mark_again, recall, remember, select, suspect
 from beamferry_agent.places import FullError, PlaceError
 from beamferry_agent.publication import publish
 from beamferry_agent.sessions import SourceError
@@ -36,6 +36,7 @@ _VERBS = {
     "compare": _compare,
     "forget": forget,
     "list": list_source,
+    "mark": mark_again,
     "publish": _publish,
     "recall": recall,
     "remember": remember,

@@ -54,12 +54,12 @@ tick() {
   files=$(listed_entries)
   report 0 0 "$files" "$files"
 }
-suspect_unflushed
-# What is known to differ is to be fetched, whatever its size and time say. A memory that is damaged was put aside, and
-# the next comparison makes it anew.
+suspect_unflushed "$far_host:$far_root"
+# What is known to differ is to be fetched, whatever its size and time say. The comparison finds what a damaged memory
+# held.
 : >"$work/damaged"
 code=0
-ask_agent recall destination "$destination" output "$work/damaged" mark yes >/dev/null || code=$?
+ask_agent recall source "$far_host:$far_root" destination "$destination" output "$work/damaged" >/dev/null || code=$?
 ((code == 0 || code == 65)) || finish "$code"
 listing_began=$(now)
 start_ticker

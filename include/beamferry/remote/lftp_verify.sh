@@ -89,7 +89,7 @@ end_badly() { # CODE
 # Records of the first that the second does not hold; comm -z is younger (coreutils 8.25) than some hosts.
 only_in() { sorted -m "$1" "$2" "$2" | uniq -z -u; }
 
-recall_mismatches
+recall_mismatches "$far_host:$far_root"
 
 # --- census -----------------------------------------------------------------------------------------------
 
@@ -212,7 +212,7 @@ if [[ -s $scratch/chosen ]]; then
   sorted -o "$out/sampled" "$out/sampled"
   sorted -o "$out/mismatches" "$out/mismatches"
 fi
-remember_mismatches
+remember_mismatches "$far_host:$far_root"
 
 # --- result -----------------------------------------------------------------------------------------------
 
