@@ -223,6 +223,7 @@ def judge(
     checked_at: datetime,
     again_files: int = 0,
     cached_files: int = 0,
+    round_folders: int = 0,
 ) -> Verdict:
     """Return the verdict on what the agent found to differ.
 
@@ -237,6 +238,7 @@ def judge(
         checked_at: when the comparison began.
         again_files: files compared for the reason alone that they differed before, not counted in ``sampled_files``.
         cached_files: files that may have been read from memory.
+        round_folders: folders whose listing ends at a number at which servers cut.
 
     Raises:
         PermanentError: the source holds no file.
@@ -264,7 +266,7 @@ def judge(
         partial_files=partial_files,
         checked_at=checked_at,
         sentence=_sentence(outcome, reached, source, _amounts(counts, entries, partial_files), sampled_files)
-        + _remarks(outcome, again_files, cached_files),
+        + _remarks(outcome, again_files, cached_files, round_folders),
         again_files=again_files,
         cached_files=cached_files,
         entries=entries,
@@ -290,13 +292,17 @@ def _amounts(
     return listed
 
 
-def _remarks(outcome: Outcome, again_files: int, cached_files: int) -> str:
+def _remarks(outcome: Outcome, again_files: int, cached_files: int, round_folders: int) -> str:
     again = f" {count(again_files, 'file')} that differed before now agree, byte by byte."
     cached = (
         f" {count(cached_files, 'file')} may have been read from the memory of RDS-SSH, not from the disk."
     )
+    rounded = (
+        f" {count(round_folders, 'folder')} held exactly 1,000 entries at the source, a number at which servers cut "
+        "listings: two looks agree on it."
+    )
     said = again if again_files and outcome is Outcome.VERIFIED else ""
-    return said + (cached if cached_files else "")
+    return said + (cached if cached_files else "") + (rounded if round_folders else "")
 
 
 def _named(kind: Difference, comparison: Comparison) -> Iterator[Named]:

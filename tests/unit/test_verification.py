@@ -174,6 +174,13 @@ def test_folders_and_links_are_not_counted_as_files() -> None:
     assert verdict.there_bytes == ends(BASE).bytes
 
 
+def test_a_listing_that_ends_at_a_round_number_is_told() -> None:
+    assert "held exactly 1,000 entries" not in compared(BASE, BASE).sentence
+    verdict = compared(BASE, BASE, round_folders=2)
+    assert verdict.outcome is Outcome.VERIFIED
+    assert " 2 folders held exactly 1,000 entries at the source" in verdict.sentence
+
+
 def test_unfinished_files_are_no_success() -> None:
     verdict = compared(BASE, BASE, partial_files=2)
     assert verdict.outcome is Outcome.DIFFERENT
