@@ -104,7 +104,7 @@ def _run(stack: Stack, keeper: Keeper, console: Console, beamtime: Beamtime) -> 
         line = bar.add_task("waiting", total=None)
         for state in _states(stack, keeper, dag, run):
             # A part that is being started again has nothing to show.
-            with suppress(httpx.TransportError):
+            with suppress(httpx.HTTPError):
                 for task, shown_as, task_state in _tasks(stack, dag, run):
                     if (
                         task_state in {"success", "failed", "upstream_failed", "skipped"}
@@ -142,7 +142,7 @@ def _states(stack: Stack, keeper: Keeper, dag: str, run: str) -> Iterator[str]:
     end, state = time.monotonic() + _RUN_SECONDS, "unknown"
     while time.monotonic() < end:
         keeper.look()
-        with suppress(httpx.TransportError):
+        with suppress(httpx.HTTPError):
             state = str(stack.api("GET", f"/dags/{dag}/dagRuns/{run}")["state"])
         yield state
         time.sleep(1)

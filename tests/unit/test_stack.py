@@ -127,7 +127,7 @@ def test_a_second_start_in_the_same_folder_is_refused_and_harms_nothing(stack: S
     assert {name: stack.pid(name) for name in COMPONENTS} == before
 
 
-@pytest.mark.parametrize("name", ["triggerer", "scheduler"])
+@pytest.mark.parametrize("name", ["triggerer", "scheduler", "dag-processor"])
 def test_a_part_that_ends_comes_back_with_a_word_and_the_others_stay(stack: Stack, name: str) -> None:
     before = {name: stack.pid(name) for name in COMPONENTS}
     said: list[str] = []
