@@ -56,7 +56,6 @@ HEALTHY = {
     "source_readable": "yes",
     "far_rsync": "rsync  version 3.1.3  protocol version 31",
     "far_find": "yes",
-    "far_dd": "yes",
     "far_sha256sum": "yes",
     "far_time": "1800000000",
     "near_time": "1800000000",

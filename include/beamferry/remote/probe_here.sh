@@ -28,7 +28,6 @@ probe_tools() { # TOOL...
     command -v "$tool" >/dev/null || missing+=("$tool")
   done
   # shellcheck disable=SC2154  # set by the script that sources this
-  say python "$(sh "$here/agent.sh" python 2>/dev/null)"
   sh "$here/agent.sh" python >/dev/null 2>&1 || missing+=(python3)
   say tools_missing "${missing[*]:-}"
 }
