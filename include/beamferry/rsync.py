@@ -143,7 +143,12 @@ def dry_run_arguments(
     work: str, beamtime: Beamtime, site: Site, traits: Traits = POSIX, *, flat: bool
 ) -> tuple[str, ...]:
     """Return the arguments of ``dry_run.sh``; ``work`` is the folder on RDS-SSH that keeps the lists."""
-    return ("--work", work, "--", *rsync_command(beamtime, site, traits, flat=flat))
+    return (
+        *("--work", work),
+        *("--destination-root", site.destination_root),
+        "--",
+        *rsync_command(beamtime, site, traits, flat=flat),
+    )
 
 
 def transfer_arguments(

@@ -9,13 +9,18 @@ from beamferry_agent.comparison import compare_lists
 from beamferry_agent.mismatches import recall, remember, select, suspect
 from beamferry_agent.places import FullError, PlaceError
 from beamferry_agent.publication import publish
+from beamferry_agent.trial import NamesError, names
 
-# As the other jobs' codes: no room is left; the lists cannot be what was found; a place cannot be used; the
-# agent was called wrongly.
-_FULL = 11
-_DAMAGED = 65
-_NO_PLACE = 73
+# As the other jobs' codes, the first one that fits: the lists cannot be what was found; names cannot be held; no room
+# is left; a place cannot be used; the agent was called wrongly.
 _REFUSED = 78
+_CODES = (
+    (DamagedListsError, 65),
+    (NamesError, 74),
+    (FullError, 11),
+    (PlaceError, 73),
+    (ValueError, _REFUSED),
+)
 
 
 def _compare(text: str) -> str:
@@ -35,6 +40,7 @@ _VERBS = {
     "account": _account,
     "compare": _compare,
     "forget": forget,
+    "names": names,
     "publish": _publish,
     "recall": recall,
     "remember": remember,
@@ -51,18 +57,9 @@ def main() -> int:
         return _REFUSED
     try:
         sys.stdout.write(_VERBS[verb](sys.stdin.read()) + "\n")
-    except DamagedListsError as error:
+    except tuple(kind for kind, _ in _CODES) as error:
         sys.stderr.write("agent: {}\n".format(error))
-        return _DAMAGED
-    except FullError as error:
-        sys.stderr.write("agent: {}\n".format(error))
-        return _FULL
-    except PlaceError as error:
-        sys.stderr.write("agent: {}\n".format(error))
-        return _NO_PLACE
-    except ValueError as error:
-        sys.stderr.write("agent: {}\n".format(error))
-        return _REFUSED
+        return next(code for kind, code in _CODES if isinstance(error, kind))
     return 0
 
 

@@ -45,8 +45,6 @@ HEALTHY = {
     "keeps_modes": "yes",
     "keeps_times": "yes",
     "keeps_links": "yes",
-    "keeps_colons": "yes",
-    "keeps_case": "yes",
     "writable": "yes",
     "far_exit": "0",
     "far_errors": "",
