@@ -114,9 +114,20 @@ def test_what_is_left_can_be_held_and_what_is_refused_cannot(kind: str, parts: l
         assert gone, path
 
 
-@pytest.mark.parametrize("kind", ["windows", "apple", "folding", "one form", "one form, folding"])
-def test_a_name_that_is_taken_for_one_that_is_there_is_refused(kind: str) -> None:
-    pair = [b"Scan", b"scan"] if kind != "one form" else ["caf\u00e9".encode(), "cafe\u0301".encode()]
+@pytest.mark.parametrize(
+    ("kind", "first", "second"),
+    [
+        *(
+            (kind, "Scan", "scan")
+            for kind in ("windows", "apple", "folding", "ascii folding", "one form, folding")
+        ),
+        *((kind, "STRASSE", "stra\u00dfe") for kind in ("windows", "folding", "one form, folding")),
+        *((kind, "caf\u00e9", "cafe\u0301") for kind in ("one form", "one form, folding")),
+        ("one form, folding", "CAF\u00c9", "cafe\u0301"),
+    ],
+)
+def test_a_name_that_is_taken_for_one_that_is_there_is_refused(kind: str, first: str, second: str) -> None:
+    pair = [first.encode(), second.encode()]
     there = {b"": [pair[0]], b"raw/": [b"other"]}
     asked = [pair[0], pair[1], b"raw/" + pair[1]]
     (found,) = unheld(lambda: asked, LACKS[kind], lambda folder: there.get(folder, []))
@@ -154,7 +165,7 @@ def test_what_a_model_lacks_is_found() -> None:
 
 
 def test_a_folder_is_told_once_and_what_is_below_it_not_at_all() -> None:
-    paths = [b"raw/a:b/", b"raw/a:b/one", b"c:d/e/one", b"c:d/e/two", b"raw/a:b/two", b"raw/fine:"]
+    paths = [b"raw/a:b/", b"raw/a:b/one", b"c:d/e/one", b"c:d/e/two", b"raw/a:b/x:y", b"raw/fine:"]
     found = list(unheld(lambda: paths, LACKS["windows"], lambda _folder: ()))
     assert [(entry.path, entry.why) for entry in found] == [
         (b"raw/a:b/", "holds ':'"),
