@@ -12,9 +12,12 @@ import pytest
 from engine import noise, wait_until
 from test_lftp_listing import Folder
 
+from beamferry.beamtime import Level
 from beamferry.lab.desy_faults import DesyFaults
 from beamferry.lab.desy_tree import HARD_NAMES, odd_names
 from beamferry.lab.visit import set_times, walk
+from beamferry.lftp import parse_totals
+from beamferry.verification import Outcome as Verified
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -269,6 +272,26 @@ def test_a_server_that_hangs_over_ssh_ends_the_job(desy: Desy, at_desy: Callable
         for session in stopped:
             os.kill(session.pid, signal.SIGCONT)
     assert done.code == 75, done.errors
+
+
+def test_a_folder_with_a_backslash_is_fetched_and_compared(
+    desy: Desy, at_desy: Callable[..., DesyEngine]
+) -> None:
+    name = "scan\\two"
+    folder = desy.tree / name
+    folder.mkdir()
+    (folder / "frame.cbf").write_bytes(noise("frame", 5_000))
+    try:
+        engine = at_desy("sftp")
+        wanted = parse_totals(engine.dry_run().stats).to_fetch
+        assert name in wanted
+        assert {engine.transfer(one).code for one in wanted} == {0}
+        assert (engine.destination / name / "frame.cbf").read_bytes() == noise("frame", 5_000)
+        compared = engine.verify(Level.FULL)
+        assert engine.verdict(compared, Level.FULL).outcome is Verified.VERIFIED
+    finally:
+        (folder / "frame.cbf").unlink()
+        folder.rmdir()
 
 
 def test_a_link_in_the_place_of_a_folder_leads_nothing_out(

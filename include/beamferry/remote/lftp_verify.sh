@@ -108,9 +108,10 @@ if [[ -d $destination ]]; then
   fi
 fi
 # What the entry leaves out by choosing folders, or by a rule, is nothing extra when an earlier run has brought it.
-awk -v tokens="$list_tokens" -v chosen="$(printf '%s\n' ${folders[@]+"${folders[@]}"})" '
+chosen=$(printf '%s\n' ${folders[@]+"${folders[@]}"}) awk -v tokens="$list_tokens" '
   BEGIN {
-    count = split(chosen, name, "\n")
+    # Not by -v, where awk would read a backslash.
+    count = split(ENVIRON["chosen"], name, "\n")
     for (i = 1; i <= count; i++) if (name[i] != "") { wanted[name[i]] = 1; choosy = 1 }
     RS = "\0"
   }
