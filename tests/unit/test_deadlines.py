@@ -11,6 +11,7 @@ from watching import (
     beamtime,
     before_tape,
     certificate,
+    fetched,
     home,
     moving,
     plan,
@@ -274,7 +275,7 @@ def test_a_log_in_that_nobody_answers_does_not_hide_for_ever_that_nothing_moves(
 
 
 def test_a_copy_that_was_fetched_and_is_never_compared_is_told_of() -> None:
-    known = Known(plan=plan(OF, on(31)), rate=rate(on(30)))
+    known = fetched(OF, on(31), on(30))
     alert = found(known, on(25))[Kind.STANDSTILL]
     assert "not verified yet" in alert.detail
     assert Kind.FORECAST not in found(known, on(1))

@@ -151,7 +151,7 @@ def _start(case: Case, paths: Paths, may: May) -> NextStep:
         )
     return NextStep(
         kind=Step.TRIGGER,
-        label="Verify the copy" if known.bytes_left == 0 else "Start the transfer",
+        label="Verify the copy" if known.all_fetched else "Start the transfer",
         sentence=said,
         url=paths.dag,
         allowed=may.trigger,
