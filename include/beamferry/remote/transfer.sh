@@ -254,6 +254,9 @@ cut_list
 # What a killed rsync left: no other job of this beamtime runs, the lock sees to that.
 rm -rf -- "$temporary"
 mkdir -p -- "$temporary" 2>>"$errors" || finish 11
+count_done
+# The rate is of what this start brings.
+reported_bytes=$done_bytes
 start_ticker
 
 if ((shards + large)); then
