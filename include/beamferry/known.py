@@ -15,6 +15,7 @@ from beamferry.forecast import Sample
 from beamferry.home import Home, compared, planned, whole
 from beamferry.metadata import Metadata
 from beamferry.plan import TransferPlan
+from beamferry.retry import Retry
 from beamferry.verification import Outcome, Verdict, is_complete
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ class Problem(Frozen):
     problem: str
     remedy: str
     task: str
+    folder: str | None = None
     run_id: str
+    try_number: int = 0
     at: AwareDatetime
     since: AwareDatetime | None = None
 
@@ -122,7 +125,8 @@ class Known:
         fetching: which transfers of the last plan ended well.
         verification: the last comparison of both ends.
         rate: what the last transfer came to.
-        problem: what stopped the last run, until a verified certificate.
+        problem: what stopped the last run, until that task succeeds or a certificate says verified.
+        retry: what ended a try of a task that is tried again.
         certificate: the last one that was written.
         log_in: a log-in that a person is asked for.
         metadata: what the facility itself says of the beamtime.
@@ -137,6 +141,7 @@ class Known:
     verification: Verdict | None = None
     rate: Rate | None = None
     problem: Problem | None = None
+    retry: Retry | None = None
     certificate: Issued | None = None
     log_in: LogIn | None = None
     metadata: Metadata | None = None
@@ -167,6 +172,7 @@ class Known:
             verification=part("verification", Verdict),
             rate=part("rate", Rate),
             problem=part("problem", Problem),
+            retry=part("retry", Retry),
             certificate=part("certificate", Issued),
             log_in=part("log_in", LogIn),
             metadata=part("metadata", Metadata),
@@ -199,11 +205,8 @@ class Known:
     @property
     def open_problem(self) -> Problem | None:
         """What stopped the last run, unless a later comparison found a whole copy."""
-        if self.problem is None or (
-            self.verified
-            and self.verification is not None
-            and self.verification.checked_at >= self.problem.at
-        ):
+        proof = self.verification if self.verified else None
+        if self.problem is None or (proof is not None and proof.checked_at >= self.problem.at):
             return None
         return self.problem
 
@@ -264,9 +267,7 @@ class Known:
     @property
     def bytes_left(self) -> int | None:
         """Bytes still to fetch, None where no dry run has looked yet; 0 is no proof that all is there."""
-        if self.complete:
-            return 0
-        return None if self.home is None else self.home.bytes_left
+        return 0 if self.complete else None if self.home is None else self.home.bytes_left
 
     @property
     def bytes_done(self) -> int | None:

@@ -161,6 +161,11 @@ class Transfer(RemoteJobOperator):
         self.folder = folder
 
     @property
+    def of_folder(self) -> str | None:
+        """See ``BeamtimeTask``."""
+        return self.folder
+
+    @property
     def shown(self) -> str:
         """Name of this instance for people."""
         return "files beside the folders" if self.folder in {None, TOP} else str(self.folder)
@@ -350,6 +355,7 @@ class Certify(RemoteJobOperator):
             self.log.info(line)
         if verdict.outcome is Outcome.VERIFIED:
             self.state.forget("problem")
+            self.state.forget("retry")
             return {"outcome": verdict.outcome.value, "folder": self.folder}
         if verdict.outcome is Outcome.CHANGING:
             raise PermanentError(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from beamferry.board.answers import Started
     from beamferry.forecast import Forecast
     from beamferry.known import Known
+    from beamferry.retry import Retry
 
 _UNDER_WAY = frozenset({"queued", "running"})
 
@@ -106,6 +107,23 @@ class Case:
         if alert.kind is Kind.REGISTRATION:
             return alert.threshold == PASSED
         return alert.kind is Kind.STANDSTILL and self._hangs
+
+    @property
+    def waits_again(self) -> Retry | None:
+        """What ended a try of the run under way that waits for its next try, None where none does."""
+        run, retry = self.seen.run, self.known.retry
+        if run is None or retry is None or not self.seen.under_way:
+            return None
+        return retry if retry.waits(run.run_id, self.now) else None
+
+    @property
+    def again(self) -> str:
+        """When that next try begins, e.g. ``tried again at 02:13 (3 of 6)``; '' where none is waited for."""
+        retry = self.waits_again
+        if retry is None:
+            return ""
+        at = retry.again_at.astimezone(ZoneInfo(self.site.time_zone))
+        return f"tried again at {at:%H:%M} ({retry.number} of {retry.of})"
 
     @property
     def _hangs(self) -> bool:

@@ -110,6 +110,8 @@ def _headline(case: Case) -> str:
         return "Home and verified"
     if state is State.ACTION:
         return _waits_for(case)
+    if state is State.MOVING and case.again:
+        return f"{case.again[:1].upper()}{case.again[1:]}"
     if state is State.MOVING:
         return _doing(case) + (f": {ahead}" if ahead else "")
     if state is State.LATE and ahead is not None:

@@ -128,6 +128,9 @@ def _under_way(case: Case) -> NextStep | None:
     if pressing is not None and case.state in {State.LATE, State.ACTION}:
         return NextStep(kind=Step.FIX, label="See the run", sentence=pressing.todo, url=run.url, allowed=True)
     said = outlook(case.beamtime, case.site, case.known, case.now)
+    if case.waits_again is not None:
+        why = f"Nothing: {case.waits_again.problem}; this is {case.again}."
+        return NextStep(kind=Step.NONE, label="", sentence=f"{why} {said}".strip())
     return NextStep(kind=Step.NONE, label="", sentence=f"Nothing: a run is under way. {said}".strip())
 
 
