@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from beamferry.alerts import Alert, Kind, Urgency
 from beamferry.forecast import day, span
 from beamferry.outlook import amount, days_left, foretell, next_run, outlook
-from beamferry.plan import count, deadline, midnight
+from beamferry.plan import count, deadline, human, midnight
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +62,7 @@ def _all(
         yield from _standstill(beamtime, site, known, now, first_seen)
     yield from _registration(beamtime, site, now)
     if known.new_data and known.verification is not None and known.plan is not None:
+        found = f"{human(known.plan.todo_bytes)} in {count(known.plan.todo_files, 'file')}"
         yield Alert(
             beamtime.key,
             Kind.NEW_DATA,
@@ -69,7 +70,7 @@ def _all(
             known.verification.checked_at,
             Urgency.NOTICE,
             "New data at the facility",
-            f"{amount(known)} came after the copy was verified.",
+            f"{found} came after the copy was verified.",
             "Nothing, if the nightly runs are on: the next one fetches and verifies it.",
         )
     if (problem := known.open_problem) is not None:
@@ -229,6 +230,8 @@ def _standstill(
     if nights < STANDSTILL_DAYS:
         return
     what = f"{amount(known)} are left" if known.plan is not None else "it is not known how much there is"
+    if known.compared is not None:
+        what = "the last comparison did not find a whole copy"
     if known.all_fetched:
         what = "the copy is not verified yet"
     yield Alert(
