@@ -222,6 +222,32 @@ def test_a_retry_that_no_task_can_name_is_told_too(runs: Runs) -> None:
     assert (retry.code, retry.number) == (LOST.code, 3)
 
 
+@pytest.mark.parametrize("callback", ["after_failure", "after_retry"])
+def test_in_the_dag_processor_no_state_is_asked_for(runs: Runs, callback: str) -> None:
+    """There an asset's state gives no answer, and all DAGs wait for it; a task of several is no operator of ours."""
+    from beamferry.airflow import notices
+
+    context = runs.context(SimpleNamespace(task_id="transfer"), "first", RETRIES + 1)
+    context["ti"].task_id = "transfer"
+    getattr(notices, callback)(context)
+    assert (Store.kept, runs.mailed) == ({}, [])
+
+
+def test_a_run_that_failed_without_a_word_is_told_on_the_board(runs: Runs) -> None:
+    found = runs.look(state="failed")
+    assert (found.state, found.headline) == ("action", "The last run failed")
+    assert found.problem is not None
+    assert (found.problem.code, found.problem.run_id) == ("task-failed", "first")
+    assert "which task" in found.next_step.sentence
+    # What a task could say is said.
+    runs.end(runs.task(), REFUSED)
+    found = runs.look(state="failed")
+    assert found.problem is not None
+    assert found.problem.code == REFUSED.code
+    # A later run is told by itself.
+    assert runs.look("second", state="success").headline != "The last run failed"
+
+
 @settings(deadline=None)
 @given(
     number=st.integers(1, 12),

@@ -143,6 +143,8 @@ def _waits_for(case: Case) -> str:
         return "Waits for your approval"
     if case.pressing is not None:
         return case.pressing.headline
+    if case.overlooked and not case.seen.paused:
+        return "The last run failed"
     return "Paused: no run begins"
 
 
