@@ -319,3 +319,14 @@ def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(
     assert transfer(planned(engine)).code == 0
     assert outside.read_text() == "mine"
     must_be_whole(engine)
+
+
+def test_the_rate_of_a_folder_is_of_its_own_bytes(at_desy: Callable[..., DesyEngine]) -> None:
+    engine = planned(at_desy())
+    before = engine.transfer("raw").progress["bytes_done"]
+    engine.hand_over()
+    done = transfer(engine, limit=1024 * 200)
+    own, seconds = done.progress["bytes_done"] - before, done.result["seconds"]
+    assert 0 < own < before
+    assert seconds > 0
+    assert done.progress["rate"] * max(1, seconds - 1) <= own

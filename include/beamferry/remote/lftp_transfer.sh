@@ -170,6 +170,8 @@ make_folders
 list_pending
 sweep_staging
 resumed=$(staged_bytes)
+# The rate is of what this folder brings from here on.
+reported_bytes=$((before_bytes + resumed))
 : >"$live/changed"
 : >"$live/misplaced"
 start_ticker
