@@ -269,6 +269,8 @@ KEY = paramiko.RSAKey.generate(1024)
             TransientError,
             "VPN",
         ),
+        (FileNotFoundError(2, "No such file", "/keys/id"), "rds-key-file", PermanentError, "/keys/id"),
+        (PermissionError(1, "Operation not permitted"), "rds-unreachable", TransientError, "VPN"),
         (TimeoutError(), "rds-unreachable", TransientError, "TimeoutError"),
         (EOFError(), "rds-unreachable", TransientError, "EOFError"),
         (

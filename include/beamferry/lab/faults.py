@@ -133,6 +133,20 @@ class Faults:
             host.hidden = ()
             host.start()
 
+    # The account on RDS-SSH.
+
+    @contextmanager
+    def home_of_size(self, size: int) -> Iterator[None]:
+        """Our folder in the home of RDS-SSH is another, empty one that holds this many bytes, rounded up to pages."""
+        root, place = self._rds_root(), f"{self.lab.rds.home_inside}/.beamferry"
+        (self.lab.rds.home / ".beamferry").mkdir(mode=0o700, exist_ok=True)
+        owner = f"uid={os.getuid()},gid={os.getgid()}"
+        root.run("mount", "-t", "tmpfs", "-o", f"mode=0700,{owner},size={size}", "tmpfs", place)
+        try:
+            yield
+        finally:
+            root.run("umount", "-l", place)
+
     # The visit.
 
     @contextmanager
