@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from beamferry import login
-from beamferry.complaints import Errand, interpret_ssh
 from beamferry.errors import BeamferryError, PermanentError, TransientError
 from beamferry.rsync import Traits, ssh_words
+from beamferry.ssh_complaints import Errand, interpret_ssh
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +33,10 @@ class Facts:
     def get(self, key: str) -> str:
         """Return a value, '' where the probe did not come to it."""
         return self.values.get(key, "")
+
+    def lines(self, key: str) -> str:
+        """Return what a tool said, by lines as it said it; the probe has a value in one line, with tabs in it."""
+        return self.get(key).replace("\t", "\n")
 
     def is_so(self, key: str) -> bool:
         """Say whether a yes-or-no fact is a yes."""
@@ -231,7 +235,7 @@ def _facility(facts: Facts, beamtime: Beamtime, site: Site) -> Iterator[Finding]
         if facts.get("far_noise") and not facts.get("far_errors"):
             yield bad("log-in", _noise(facts, beamtime))
         else:
-            yield bad("log-in", interpret_ssh(facts.get("far_errors"), errand(beamtime, site)))
+            yield bad("log-in", interpret_ssh(facts.lines("far_errors"), errand(beamtime, site)))
         return
     yield Finding("log-in", f"{at} lets {account} in at {host} without a password")
     if facts.get("far_noise"):

@@ -58,7 +58,13 @@ _BY_WORDS = {reason.words: reason for reason in REASONS} | {
 # Python's own line, when a program of ours is refused.
 _OF_PYTHON = re.compile(r"^[A-Za-z]+: \[Errno (?P<number>[0-9]+)\] ")
 _BY_NUMBER = {reason.number: reason for reason in REASONS}
-_AT_END = re.compile(rf": (?P<words>{'|'.join(map(re.escape, _BY_WORDS))})(?: \([0-9]+\))?\r?$")
+_WORDS = "|".join(map(re.escape, _BY_WORDS))
+_AT_END = re.compile(rf"(?:: (?P<words>{_WORDS})(?: \([0-9]+\))?|\((?P<bracketed>{_WORDS})\))\r?$")
+
+
+def reason_with(number: int) -> Reason | None:
+    """Return the reason with this errno, None where we know none."""
+    return _BY_NUMBER.get(number)
 
 
 def reason_of(words: str) -> Reason | None:
@@ -69,6 +75,6 @@ def reason_of(words: str) -> Reason | None:
 def reason_at_end(line: str) -> Reason | None:
     """Return the reason in which a tool's line ends, as in ``dd: error writing 'x': No space left on device``."""
     if python := _OF_PYTHON.search(line):
-        return _BY_NUMBER.get(int(python["number"]))
+        return reason_with(int(python["number"]))
     found = _AT_END.search(line)
-    return None if found is None else _BY_WORDS[found["words"]]
+    return None if found is None else _BY_WORDS[found["words"] or found["bracketed"]]

@@ -31,6 +31,7 @@ VISIT = DiamondBeamtime(
     id="mg25682-2", facility="diamond", instrument="i12", account="mbcx9cd4", ended=date(2021, 5, 3)
 )
 SOURCE = "/dls/i12/data/2021/mg25682-2"
+UNKNOWN_KEY = "No RSA host key is known for h and you have requested strict checking."
 HEALTHY = {
     "node": "rds-ssh",
     "rsync": "rsync  version 3.5.0  protocol version 32",
@@ -176,14 +177,14 @@ def test_all_is_well() -> None:
             ("mbcx9cd4", "~/.ssh/authorized_keys"),
         ),
         (
-            {"far_time": "", "far_errors": "No RSA host key is known for h. Host key verification failed."},
+            {"far_time": "", "far_errors": f"{UNKNOWN_KEY}\tHost key verification failed.\t"},
             "facility-host-key-unknown",
             ("ssh mbcx9cd4@ssh.diamond.ac.uk",),
         ),
         (
             {
                 "far_time": "",
-                "far_errors": "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @ Host key verification failed.",
+                "far_errors": "@  WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!  @\tHost key verification failed.\t",
             },
             "facility-host-key-changed",
             ("ssh.diamond.ac.uk", "known_hosts"),

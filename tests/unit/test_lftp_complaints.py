@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beamferry.complaints import Errand
 from beamferry.errors import BeamferryError, PermanentError, TransientError
 from beamferry.lftp_complaints import (
     BAD_LINE,
@@ -23,6 +22,7 @@ from beamferry.lftp_complaints import (
     interpret_exit,
     interpret_log_in,
 )
+from beamferry.ssh_complaints import Errand
 
 # stderr of lftp 4.9.2 and OpenSSH 9.2 against the lab's DESY: FAULT.LOG-IN.job of a job, .probe of the probe.
 RECORDED = Path(__file__).parents[1] / "data" / "lftp"

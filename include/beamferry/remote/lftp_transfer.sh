@@ -194,7 +194,9 @@ if [[ -s $live/misplaced ]]; then
 fi
 if ((refused)); then
   # When all that the server says is that they are not there, they went away while it was copied.
-  awk '/Access failed/ && !/No such file/' "$errors" >"$live/forbidden"
+  # The name, which may hold such words, comes last.
+  awk '/^[a-z]*:? ?Access failed: / { reason = $0; sub(/ \(\.\/.*/, "", reason); if (reason !~ /No such file/) print }' \
+    "$errors" >"$live/forbidden"
   if [[ -s $live/forbidden ]]; then
     # First, as the middle of a long list is left out.
     cat "$errors" >>"$live/forbidden"

@@ -62,8 +62,7 @@ if command -v ssh >/dev/null; then
   code=0
   answer=$(far_script | "${far[@]}" -l "$account" -- "$host" exec sh -s 2>"$errors") || code=$?
   say far_exit "$code"
-  # The end of it: ssh's reason is its last line, and the warning of a changed host key alone is longer than a value.
-  say far_errors "$(grep -v '^Warning: Permanently added' "$errors" | tail -n 12 | tail -c 900)"
+  say_lines far_errors "$errors"
   say far_noise "$(printf '%s\n' "$answer" | sed '/^beamferry-begin$/,$d; 4,$d')"
   printf '%s\n' "$answer" | sed -n '/^beamferry-begin$/,/^beamferry-end$/p' | grep -E '^(source|far)_[a-z0-9_]+=' |
     tr -d '\000-\011\013-\037\177'

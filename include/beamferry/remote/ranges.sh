@@ -143,7 +143,7 @@ fetch_range() { # KEY OFFSET
       count="$count" seek="$offset" 2>"$live/$worker.dd" <&"$from" 1<>"$partial"; then
       # Its last line: "33554432 bytes (34 MB, 32 MiB) copied, ..."
       while read -r last _; do copied=$last; done <"$live/$worker.dd"
-    elif grep -q 'No such file' "$live/$worker.dd"; then
+    elif grep -q ': No such file or directory$' "$live/$worker.dd"; then
       lost=yes
     else
       # Disk full, quota, file too large: rsync's code for it.

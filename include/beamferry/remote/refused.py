@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from beamferry.errors import BeamferryError, PermanentError, TransientError
-from beamferry.reasons import Kind, reason_at_end
+from beamferry.reasons import Kind, Reason, reason_at_end
 
 
 def refused(what: str, words: str, host: str) -> BeamferryError | None:
@@ -15,9 +15,11 @@ def refused(what: str, words: str, host: str) -> BeamferryError | None:
         host: as people know it.
     """
     reason = reason_at_end(words)
-    if reason is None:
-        return None
-    told = f"{what} ({words})"
+    return None if reason is None else refused_for(reason, f"{what} ({words})", host)
+
+
+def refused_for(reason: Reason, told: str, host: str) -> BeamferryError:
+    """Return the error of a home folder that refused for a reason that we know; ``told`` says what was not done."""
     if reason.kind is Kind.FULL:
         return PermanentError(
             "rds-home-full",
