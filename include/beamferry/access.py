@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from beamferry import login
+from beamferry.complaints import unwell_at_facility, unwell_at_rds
 from beamferry.errors import BeamferryError, PermanentError, TransientError
+from beamferry.reasons import Kind, kind_of
 from beamferry.rsync import Traits, ssh_words
 from beamferry.ssh_complaints import Errand, interpret_ssh
 
@@ -35,7 +37,7 @@ class Facts:
         return self.values.get(key, "")
 
     def lines(self, key: str) -> str:
-        """Return what a tool said, by lines as it said it; the probe has a value in one line, with tabs in it."""
+        """Return what a tool said, by lines as it said it; a value has tabs in their place."""
         return self.get(key).replace("\t", "\n")
 
     def is_so(self, key: str) -> bool:
@@ -190,8 +192,10 @@ def judge_destination(facts: Facts, site: Site) -> Iterator[Finding]:
     if not facts.is_so("writable"):
         reason = facts.get("writable_reason").rsplit(": ", 1)[-1] or "no reason given"
         # A file system without a free byte or inode refuses to write as one without permission does.
-        if "No space left" in reason or "quota" in reason:
+        if kind_of(reason) is Kind.FULL:
             yield bad("destination", _full(facts, root))
+        elif kind_of(reason) is Kind.PASSING:
+            yield bad("destination", unwell_at_rds(root, reason))
         else:
             yield bad(
                 "destination",
@@ -223,12 +227,7 @@ def _full(facts: Facts, root: str) -> PermanentError:
 
 
 def _facility(facts: Facts, beamtime: Beamtime, site: Site) -> Iterator[Finding]:
-    at, host, account, source = (
-        beamtime.facility_name,
-        beamtime.host,
-        beamtime.account,
-        beamtime.source_path,
-    )
+    at, host, account = beamtime.facility_name, beamtime.host, beamtime.account
     if "far_exit" not in facts.values:
         return
     if not facts.get("far_time"):
@@ -261,7 +260,7 @@ def _facility(facts: Facts, beamtime: Beamtime, site: Site) -> Iterator[Finding]
                     f"ask {at} for a host with GNU tools",
                 ),
             )
-    yield _source(facts, source, at, account, beamtime)
+    yield _source(facts, beamtime)
     near, far = facts.number("near_time"), facts.number("far_time")
     if near is not None and far is not None and abs(near - far) > CLOCK_SKEW:
         yield Finding("clocks", f"The clocks of RDS-SSH and {at} are {abs(near - far):,} s apart")
@@ -276,9 +275,12 @@ def _noise(facts: Facts, beamtime: Beamtime) -> PermanentError:
     )
 
 
-def _source(facts: Facts, source: str, at: str, account: str, beamtime: Beamtime) -> Finding:
+def _source(facts: Facts, beamtime: Beamtime) -> Finding:
+    at, account, source = beamtime.facility_name, beamtime.account, beamtime.source_path
     if facts.is_so("source_readable") and facts.is_so("source_is_folder"):
         return Finding("source", f"{source} is there and readable")
+    if kind_of(facts.get("source_reason")) is Kind.PASSING:
+        return bad("source", unwell_at_facility(source, at, facts.get("source_reason")))
     if facts.is_so("source_exists"):
         return bad(
             "source",

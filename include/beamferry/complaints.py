@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from beamferry.connection import RDS_SSH
 from beamferry.errors import BeamferryError, PermanentError, TransientError
-from beamferry.reasons import Kind
-from beamferry.refusals import End, refusals
+from beamferry.reasons import End, Kind
+from beamferry.refusals import refusals
 from beamferry.remote.refused import refused_for
 from beamferry.ssh_complaints import interpret_ssh, is_log_in, last_line, shown
 
@@ -78,7 +78,7 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
         )
     if entered := _source_itself(found, errand):
         return entered
-    if code == 2 or _NOISE.search(stderr):
+    if _NOISE.search(stderr):
         return PermanentError(
             "login-shell-noise",
             f"The log-in shell of {errand.account} at {errand.host} prints text, which breaks rsync's protocol",
@@ -117,6 +117,12 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
             "source-changing",
             f"Files vanished from {source} while it was copied: the source is still changing",
             "this is tried again; if it stays, wait until the experiment's processing is done",
+        )
+    if code == 74:
+        return PermanentError(
+            "rds-home-refused",
+            f"Beamferry's lists cannot be written in the home folder on RDS-SSH ({reason})",
+            "see that ~/.beamferry there can be written to and that no quota is used up, then start the run again",
         )
     if code == 75:
         return TransientError(
@@ -197,12 +203,26 @@ def _refused_at_rds(found: Iterable[Refusal], errand: Errand) -> BeamferryError 
             )
     unwell = tuple(one for one in at_rds if one.kind is Kind.PASSING)
     if unwell:
-        return TransientError(
-            "rds-unwell",
-            f"The file system of RDS has errors below {errand.destination}: {some(_named(unwell))}",
-            "this is tried again; if it stays, ask Research IT whether the share is healthy",
-        )
+        return unwell_at_rds(errand.destination, some(_named(unwell)))
     return None
+
+
+def unwell_at_rds(where: str, told: str) -> TransientError:
+    """Return the error of an RDS that refused something below a folder for a reason that may pass."""
+    return TransientError(
+        "rds-unwell",
+        f"The file system of RDS has errors below {where}: {told}",
+        "this is tried again; if it stays, ask Research IT whether the share is healthy",
+    )
+
+
+def unwell_at_facility(what: str, facility: str, told: str) -> TransientError:
+    """Return the error of a facility that did not let something be read for a reason that may pass."""
+    return TransientError(
+        "facility-storage-unwell",
+        f"{what} cannot be read at {facility} just now: {told}",
+        f"this is tried again; if it stays, tell {facility} that its file system has errors there",
+    )
 
 
 def _unread(found: Iterable[Refusal], errand: Errand) -> BeamferryError | None:
@@ -211,15 +231,11 @@ def _unread(found: Iterable[Refusal], errand: Errand) -> BeamferryError | None:
     files = _named(there)
     if not files:
         return None
+    which = f"{len(files):,} files or folders of {errand.beamtime}"
     if all(one.kind is Kind.PASSING for one in there):
-        return TransientError(
-            "facility-storage-unwell",
-            f"{len(files):,} files or folders of {errand.beamtime} cannot be read at {errand.facility} just now: "
-            f"{some(files)}",
-            f"this is tried again; if it stays, tell {errand.facility} that its file system has errors there",
-        )
+        return unwell_at_facility(which, errand.facility, some(files))
     return PermanentError(
         "files-unreadable",
-        f"{len(files):,} files or folders of {errand.beamtime} cannot be read at {errand.facility}: {some(files)}",
+        f"{which} cannot be read at {errand.facility}: {some(files)}",
         f"ask the person who owns them, or {errand.facility}, for read permission, then start the run again",
     )

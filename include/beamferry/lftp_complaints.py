@@ -6,10 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from beamferry.complaints import failing_files, some
+from beamferry.complaints import failing_files, some, unwell_at_facility, unwell_at_rds
 from beamferry.complaints import interpret_exit as interpret_common
 from beamferry.errors import BeamferryError, PermanentError, TransientError
-from beamferry.ssh_complaints import interpret_ssh, shown
+from beamferry.reasons import Kind, kind_of
+from beamferry.ssh_complaints import interpret_ssh, last_line, shown
 
 if TYPE_CHECKING:
     from datetime import date
@@ -23,6 +24,7 @@ _REFUSED = re.compile(
     r"^\w*:? ?Access failed: (?P<reason>(?:(?! \()[^\n])*) \((?:\./)?(?P<path>[^\n]*)\)$", re.MULTILINE
 )
 _GONE = "No such file"
+_REPLY = re.compile(r"^[0-9]{3} ")
 _OURS = re.compile(
     r"^beamferry: (?P<what>unlisted|unseen|cut|unreadable-line|changed|unread|no-password): (?P<text>.*)$",
     re.MULTILINE,
@@ -111,7 +113,7 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
             return interpret_log_in(stderr, errand)
         return TransientError(
             "stream-broken",
-            f"The connection to {errand.host} broke ({_last_line(stderr)})",
+            f"The connection to {errand.host} broke ({last_line(stderr) or 'no reason given'})",
             "this is tried again by itself and goes on where it stopped",
         )
     return interpret_common(code, stderr, errand)
@@ -222,29 +224,42 @@ def certificate_error(reason: str, errand: Errand, seen: Seen = Seen()) -> Perma
     )
 
 
-def _unreadable(stderr: str, errand: Errand) -> PermanentError:
+def _unreadable(stderr: str, errand: Errand) -> BeamferryError:
     ours = [(match["what"], shown(match["text"])) for match in _OURS.finditer(stderr)]
     here = tuple(dict.fromkeys(text for what, text in ours if what == "unread")) + failing_files(stderr)
     if here:
+        if all(_passes(text.rpartition(" (")[2].removesuffix(")")) for text in here):
+            return unwell_at_rds(errand.destination, some(here))
         return PermanentError(
             "files-unreadable",
             f"{len(here):,} files or folders of {errand.beamtime} cannot be read at RDS: {some(here)}",
             f"see who owns them below {errand.destination}, and that the share is healthy; then start the run again",
         )
+    refused = tuple(_REFUSED.finditer(stderr))
     there = tuple(
         dict.fromkeys(
-            [f"{shown(match['path'])} ({match['reason']})" for match in _REFUSED.finditer(stderr)]
+            [f"{shown(match['path'])} ({match['reason']})" for match in refused]
             + [text for what, text in ours if what == "unlisted"]
         )
     )
+    if refused and all(_passes(match["reason"]) for match in refused):
+        return unwell_at_facility(
+            f"{len(there):,} files or folders of {errand.beamtime}", errand.facility, some(there)
+        )
     return PermanentError(
         "files-unreadable",
         f"{len(there):,} files or folders of {errand.beamtime} cannot be read: {some(there)}"
         if there
-        else f"Not everything of {errand.beamtime} can be read ({_last_line(stderr)})",
+        else f"Not everything of {errand.beamtime} can be read ({last_line(stderr) or 'no reason given'})",
         f"ask the person who owns them, or {errand.facility}, for read permission, or leave them behind by 'exclude' "
         "in the entry; then start the run again",
     )
+
+
+def _passes(words: str) -> bool:
+    """Say whether a reason may pass; an FTP server puts a number before it, and an SFTP server may name none."""
+    plain = _REPLY.sub("", words).removesuffix(".")
+    return plain == "Failure" or kind_of(plain) is Kind.PASSING
 
 
 def _changed(stderr: str, errand: Errand) -> TransientError:
@@ -279,11 +294,6 @@ def _listing(stderr: str, errand: Errand) -> PermanentError:
     lines = tuple(text for what, text in found if what == "unreadable-line")
     return PermanentError(
         "listing-unreadable",
-        f"A listing of {errand.host} cannot be read: {some(lines) or _last_line(stderr)}",
+        f"A listing of {errand.host} cannot be read: {some(lines) or last_line(stderr) or 'no reason given'}",
         "nothing was concluded from it; a name with a line break looks so: leave its folder behind by 'exclude'",
     )
-
-
-def _last_line(stderr: str) -> str:
-    lines = [text for line in stderr.split("\n") if (text := shown(line.rstrip("\r")).strip())]
-    return lines[-1][:300] if lines else "no reason given"

@@ -1,4 +1,4 @@
-"""Why a file system refuses: the words of each errno, and whether trying again can help."""
+"""Why a file system refuses: the words of each errno, whether trying again helps, and what it means at each end."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ class Kind(Enum):
     DENIED = "a person has to give permission"
     FULL = "somebody has to make room"
     PASSING = "it may heal by itself"
+
+
+class End(Enum):
+    """Where it was seen."""
+
+    FACILITY = "the facility"
+    RDS = "RDS"
+    HOME = "the home folder on RDS-SSH"
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,13 @@ REASONS = (
     Reason(errno.EHOSTDOWN, "Host is down", Kind.PASSING),
     Reason(errno.ETIMEDOUT, "Connection timed out", Kind.PASSING),
 )
+# What a reason means at each end, by the error's code: who has to act, and whether it is tried again. At the facility
+# things are read, and reading needs no room.
+CODES = {
+    End.FACILITY: {Kind.DENIED: "files-unreadable", Kind.PASSING: "facility-storage-unwell"},
+    End.RDS: {Kind.DENIED: "rds-not-writable", Kind.FULL: "rds-full", Kind.PASSING: "rds-unwell"},
+    End.HOME: {Kind.DENIED: "rds-home-denied", Kind.FULL: "rds-home-full", Kind.PASSING: "rds-home-unwell"},
+}
 # The file systems of older systems have other words for it.
 _OLDER = {"Stale NFS file handle": errno.ESTALE}
 _BY_WORDS = {reason.words: reason for reason in REASONS} | {
@@ -70,6 +85,12 @@ def reason_with(number: int) -> Reason | None:
 def reason_of(words: str) -> Reason | None:
     """Return the reason of which these are the whole words, None where they are no file system's that we know."""
     return _BY_WORDS.get(words)
+
+
+def kind_of(words: str) -> Kind | None:
+    """Return what a reason asks for of which these are the whole words, None where we do not know it."""
+    reason = _BY_WORDS.get(words)
+    return None if reason is None else reason.kind
 
 
 def reason_at_end(line: str) -> Reason | None:

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING
 
-from beamferry.reasons import Kind, Reason, reason_at_end, reason_of, reason_with
+from beamferry.reasons import End, Kind, Reason, reason_at_end, reason_of, reason_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-class End(Enum):
-    """Where it was seen."""
-
-    FACILITY = "the facility"
-    RDS = "RDS"
-    HOME = "the home folder on RDS-SSH"
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beamferry.reasons import REASONS, Kind, Reason, reason_at_end
-from beamferry.refusals import AT_RDS, End, refusals
+from beamferry.reasons import REASONS, End, Kind, Reason, reason_at_end
+from beamferry.refusals import AT_RDS, refusals
 
 # What a name may look like once rsync has escaped what is not printable; a reason is a favourite.
 NAMES = st.one_of(

@@ -53,9 +53,9 @@ start_ticker
   "${command[0]}" -n -i --stats --no-h --out-format='@ %i %l %n' "${command[@]:1}" 2>>"$errors" |
     awk -v todo="$work/todo.new" -v count="$work/todo.count" -v stats="$BEAMFERRY_JOB/stats" \
       -v notes="$BEAMFERRY_JOB/notes" -f "$here/todo.awk" 2>>"$errors" || codes=("${PIPESTATUS[@]}")
+  # Only a full or broken disk stops awk, and that stops rsync, whose own code then says nothing of it.
+  ((codes[1] == 0)) || exit 74
   ((codes[0] == 0)) || exit "${codes[0]}"
-  # Only a full or broken disk stops awk.
-  ((codes[1] == 0)) || exit 11
 ) &
 code=0
 wait $! || code=$?

@@ -28,6 +28,9 @@ here=$(dirname "$0")
 begin transfer 'lftp|ssh'
 require lftp ssh awk find sort xargs stat touch pgrep readlink
 
+# MiB that a trial of the destination writes at most.
+readonly MOST_TRIED=16384
+
 work='' folder='' streams=1 limit=0 destination=''
 while (($#)); do
   case $1 in
@@ -170,6 +173,7 @@ list_pending
 sweep_staging
 resumed=$(staged_bytes)
 : >"$live/changed"
+: >"$live/short"
 : >"$live/misplaced"
 start_ticker
 while [[ -s $live/pending ]]; do
@@ -184,6 +188,15 @@ while [[ -s $live/pending ]]; do
   [[ ! -s $live/pending ]] || sleep 1 || :
 done
 
+# A file can be shorter than it was listed because RDS has lost its end: lftp does not look how closing went.
+if [[ -s $live/short ]]; then
+  wanted=$(sort -n "$live/short" | tail -n 1)
+  wanted=$((wanted / 1048576 + 1))
+  if ! words=$(refusal_of "$partial" "$((wanted < MOST_TRIED ? wanted : MOST_TRIED))"); then
+    echo "beamferry: refused at RDS: $words" >>"$errors"
+    end_with 11
+  fi
+fi
 flush_destination
 # All have had their turn: what is left there is of files that may not be read or have changed.
 rm -rf -- "$staging"

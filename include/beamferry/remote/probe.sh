@@ -46,6 +46,7 @@ t() { if "\$@" >/dev/null 2>&1; then echo yes; else echo no; fi; }
 echo "source_exists=\$(t test -e "\$s")"
 echo "source_is_folder=\$(t test -d "\$s")"
 echo "source_readable=\$(t ls "\$s/.")"
+echo "source_reason=\$(ls "\$s/." 2>&1 >/dev/null | sed -n '\$s/.*: //p')"
 echo "far_rsync=\$(command -v rsync >/dev/null 2>&1 && rsync --version 2>/dev/null | sed -n 1p)"
 echo "far_find=\$(t find / -maxdepth 0 -printf x)"
 echo "far_dd=\$(t dd if=/dev/null iflag=skip_bytes,count_bytes,fullblock count=1)"

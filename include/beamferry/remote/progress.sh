@@ -158,11 +158,33 @@ unexpected() { # CODE
   [[ -n $finished ]] || finish "$(($1 == 0 ? 76 : $1))"
 }
 
+# Tries to write into a folder, and prints why it takes nothing: what failed may have said so to nobody, as a quota may
+# be told of at the end of a file alone.
+refusal_of() { # FOLDER [MIB]: 0 where it takes that much
+  local trial=$1/.beamferry-trial.$BASHPID code=0
+  [[ -d $1 ]] || return 0
+  (umask 077 && dd if=/dev/zero of="$trial" bs=1M count="${2:-1}" conv=fsync status=none 2>&1) || code=$?
+  rm -f -- "$trial" 2>/dev/null || :
+  return "$code"
+}
+
+# Whether it was RDS or our own folder at home that took nothing. Sets code.
+tell_refusal() {
+  local words
+  if ! words=$(refusal_of "$BEAMFERRY_JOB"); then
+    code=74
+    echo "beamferry: refused at home: $words" >>"$errors" || :
+  elif ((code == 11)) && [[ -n ${destination:-} ]] && ! words=$(refusal_of "$destination"); then
+    echo "beamferry: refused at RDS: $words" >>"$errors" || :
+  fi
+}
+
 finish() { # CODE [KEY NUMBER]...: writes the result and ends the job
   local code=$1 size
   shift
   finished=yes
   stop_ticker
+  case $code in 0 | 20 | 24 | 7[5789] | 143 | 255) ;; *) tell_refusal ;; esac
   size=$(stat -c %s "$errors")
   if ((size > ERRORS_LIMIT)); then
     {
@@ -203,6 +225,9 @@ ask_agent() { # VERB [KEY TEXT]...
     echo '}'
   } | sh "$here/agent.sh" "$verb" 2>>"$errors"
 }
+
+# Exit codes that all scripts share: 11 RDS takes nothing, 74 our own folder at home takes nothing, 75 stalled, 76 the
+# script ended in a way that it did not expect, 77 a tool is missing, 78 called wrongly.
 
 # Flushes what was written at the destination: until then a loss of power could undo what is called fetched.
 flush_destination() { # or ends the job with 11
