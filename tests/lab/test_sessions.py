@@ -10,7 +10,7 @@ import pytest
 
 from beamferry.airflow.session import session_over
 from beamferry.errors import BeamferryError, PermanentError, TransientError
-from beamferry.remote import Session
+from beamferry.remote import Job, Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -124,6 +124,18 @@ def test_a_command_that_finds_the_home_full_says_so(lab: Lab, faults: Faults) ->
         with pytest.raises(BeamferryError) as caught:
             session.checked(command, timeout=10)
     told(caught.value, "rds-home-full", PermanentError, "home folder", "No space left on device")
+
+
+@pytest.mark.usefixtures("needs_namespaces")
+def test_a_job_that_ended_without_a_word_in_a_full_home_is_explained(lab: Lab, faults: Faults) -> None:
+    with faults.home_of_size(1024 * 1024), session_over(hook(lab)) as session:
+        job = Job("diamond_mg25682-2", "dry_run")
+        session.make_folder(job.folder, mode=0o700)
+        session.prove(job.folder)
+        session.run(("bash", "-c", "cat /dev/zero >.beamferry/filler"), timeout=30)
+        with pytest.raises(BeamferryError) as caught:
+            session.prove(job.folder)
+    told(caught.value, "rds-home-full", PermanentError, f"~/{job.folder}", "No space left on device")
 
 
 @pytest.mark.usefixtures("needs_namespaces")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 READ_LIMIT = 256 * 1024
 # Seconds for trying once more what SFTP refused.
 TRIAL_TIMEOUT = 30.0
+TRIAL_BYTES = 64 * 1024
 # What paramiko raises.
 BREAKS = (paramiko.SSHException, paramiko.SFTPError, OSError, EOFError)
 # A name that nobody else has, and as many bytes as there were to be.
@@ -86,6 +87,25 @@ class Files:
             done = self.run(("env", "LC_ALL=C", *trial), timeout=TRIAL_TIMEOUT)
             outcome = (done.exit_code, done.stderr)
             raise refused_file(path, str(error) or type(error).__name__, outcome, self._name) from error
+
+    def prove(self, folder: str) -> None:
+        """Try to write into a folder: what ended there without a word may have found the home folder full.
+
+        Raises:
+            PermanentError: it takes nothing.
+            TransientError: its file system is unwell, or the connection broke.
+        """
+        trial = (
+            "bash",
+            "-c",
+            _TRY_TO_WRITE,
+            "bash",
+            f"{folder}/trial-{secrets.token_hex(8)}",
+            str(TRIAL_BYTES),
+        )
+        done = self.run(("env", "LC_ALL=C", *trial), timeout=TRIAL_TIMEOUT)
+        if done.exit_code != 0:
+            raise refused_file(folder, "a trial failed", (done.exit_code, done.stderr), self._name)
 
     def read(self, path: str) -> str:
         """Return up to ``READ_LIMIT`` bytes of a file on RDS-SSH as text, or '' where there is none."""

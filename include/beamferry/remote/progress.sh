@@ -160,10 +160,10 @@ unexpected() { # CODE
 
 # Tries to write into a folder, and prints why it takes nothing: what failed may have said so to nobody, as a quota may
 # be told of at the end of a file alone.
-refusal_of() { # FOLDER [MIB]: 0 where it takes that much
+refusal_of() { # FOLDER [MIB]: 0 where it takes 64 KiB and that much
   local trial=$1/.beamferry-trial.$BASHPID code=0
   [[ -d $1 ]] || return 0
-  (umask 077 && dd if=/dev/zero of="$trial" bs=1M count="${2:-1}" conv=fsync status=none 2>&1) || code=$?
+  (umask 077 && dd if=/dev/zero of="$trial" bs=64k count="$((${2:-0} * 16 + 1))" conv=fsync status=none 2>&1) || code=$?
   rm -f -- "$trial" 2>/dev/null || :
   return "$code"
 }
@@ -184,7 +184,8 @@ finish() { # CODE [KEY NUMBER]...: writes the result and ends the job
   shift
   finished=yes
   stop_ticker
-  case $code in 0 | 20 | 24 | 7[5789] | 143 | 255) ;; *) tell_refusal ;; esac
+  # The others have a reason of their own.
+  case $code in 1 | 2 | 11 | 74 | 76 | 141 | 153) tell_refusal ;; esac
   size=$(stat -c %s "$errors")
   if ((size > ERRORS_LIMIT)); then
     {
