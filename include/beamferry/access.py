@@ -10,7 +10,7 @@ from beamferry.complaints import unwell_at_facility, unwell_at_rds
 from beamferry.errors import BeamferryError, PermanentError, TransientError
 from beamferry.reasons import Kind, kind_of
 from beamferry.rsync import Traits, ssh_words
-from beamferry.ssh_complaints import Errand, interpret_ssh
+from beamferry.ssh_complaints import Errand, FarShell, interpret_shell, shell_noise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Clocks further apart than this make "changed since" a guess; seconds.
 CLOCK_SKEW = 120
+# Seconds that the facility has for a log-in and for a look at the source.
+FAR_SECONDS = 60
 _ALWAYS = ("node", "ssh", "bash", "tools_missing", "root_exists", "end")
 
 
@@ -103,6 +105,7 @@ def probe_arguments(beamtime: Beamtime, site: Site) -> tuple[str, ...]:
         *("--destination-root", site.destination_root),
         *("--destination", beamtime.destination_path(site)),
         *("--ssh", " ".join(ssh_words(beamtime))),
+        *("--seconds", str(FAR_SECONDS)),
     )
 
 
@@ -230,15 +233,19 @@ def _facility(facts: Facts, beamtime: Beamtime, site: Site) -> Iterator[Finding]
     at, host, account = beamtime.facility_name, beamtime.host, beamtime.account
     if "far_exit" not in facts.values:
         return
-    if not facts.get("far_time"):
-        if facts.get("far_noise") and not facts.get("far_errors"):
-            yield bad("log-in", _noise(facts, beamtime))
+    who, ours = errand(beamtime, site), facts.get("far_command") == "beamferry"
+    printed, stderr = facts.get("far_noise"), facts.lines("far_errors")
+    shell = FarShell(facts.get("far_exit"), facts.is_so("far_begun"), ours, printed, stderr, FAR_SECONDS)
+    if not ours or not facts.get("far_time"):
+        if ours and shell.code == "124":
+            late = f"no answer in {FAR_SECONDS} seconds"
+            yield bad("source", unwell_at_facility(beamtime.source_path, at, late))
         else:
-            yield bad("log-in", interpret_ssh(facts.lines("far_errors"), errand(beamtime, site)))
+            yield bad("log-in", interpret_shell(shell, who))
         return
     yield Finding("log-in", f"{at} lets {account} in at {host} without a password")
     if facts.get("far_noise"):
-        yield bad("log-in shell", _noise(facts, beamtime))
+        yield bad("log-in shell", shell_noise(facts.get("far_noise"), who))
     if not facts.get("far_rsync"):
         yield bad(
             "rsync there",
@@ -264,15 +271,6 @@ def _facility(facts: Facts, beamtime: Beamtime, site: Site) -> Iterator[Finding]
     near, far = facts.number("near_time"), facts.number("far_time")
     if near is not None and far is not None and abs(near - far) > CLOCK_SKEW:
         yield Finding("clocks", f"The clocks of RDS-SSH and {at} are {abs(near - far):,} s apart")
-
-
-def _noise(facts: Facts, beamtime: Beamtime) -> PermanentError:
-    return PermanentError(
-        "login-shell-noise",
-        f"The log-in shell of {beamtime.account} at {beamtime.host} prints text ('{facts.get('far_noise')[:80]}'), "
-        "which breaks rsync's protocol",
-        "remove what prints from ~/.bashrc, ~/.cshrc or ~/.profile there, or print it in interactive shells only",
-    )
 
 
 def _source(facts: Facts, beamtime: Beamtime) -> Finding:

@@ -124,6 +124,60 @@ def _interpret_session(stderr: str, errand: Errand, command: str) -> BeamferryEr
     )
 
 
+@dataclass(frozen=True)
+class FarShell:
+    """How a command at a facility began and ended.
+
+    Args:
+        code: its exit code; ssh's own is 255, and 124 that of a command that took too long.
+        begun: whether anything ran there that reads our script.
+        ours: whether that was the shell that ssh asked for.
+        printed: what the log-in shell printed before.
+        stderr: what ssh and the log-in shell complained of.
+        seconds: time that it had.
+    """
+
+    code: str
+    begun: bool
+    ours: bool
+    printed: str
+    stderr: str
+    seconds: int
+
+
+def interpret_shell(far: FarShell, errand: Errand) -> BeamferryError:
+    """Return why a command at the facility came to nothing: the log-in shell may have kept it from running."""
+    who = f"The log-in shell of {errand.account} at {errand.host}"
+    if far.begun and not far.ours:
+        return PermanentError(
+            "login-shell-replaced",
+            f"{who} is replaced by another one, which never runs what ssh asks for",
+            "look for 'exec' or 'newgrp' in ~/.bashrc, ~/.cshrc or ~/.profile there, and let it be for interactive "
+            "shells only",
+        )
+    if far.code == "124":
+        return interpret_ssh(f"no answer in {far.seconds} seconds", errand)
+    if far.code == "255":
+        return interpret_ssh(far.stderr, errand)
+    said = shown(far.printed[:80]) or last_line(far.stderr)
+    return PermanentError(
+        "login-shell-ends",
+        f"{who} ends before it runs what ssh asks for " + (f"('{said}')" if said else "and says nothing"),
+        "look for 'exit', 'return' or a program that reads in ~/.bashrc, ~/.cshrc or ~/.profile there, and let it be "
+        f"for interactive shells only; if there is none, ask {errand.facility} whether the account may run commands",
+    )
+
+
+def shell_noise(printed: str, errand: Errand) -> PermanentError:
+    """Return the error of a log-in shell that prints text before every command."""
+    return PermanentError(
+        "login-shell-noise",
+        f"The log-in shell of {errand.account} at {errand.host} prints text ('{printed[:80]}'), "
+        "which breaks rsync's protocol",
+        "remove what prints from ~/.bashrc, ~/.cshrc or ~/.profile there, or print it in interactive shells only",
+    )
+
+
 def is_log_in(stderr: str) -> bool:
     """Say whether ssh complains of what comes before there is any stream that could break."""
     return any(words.search(stderr) for words in _NO_LOG_IN)

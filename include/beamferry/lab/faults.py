@@ -123,6 +123,15 @@ class Faults:
             host.greet(None)
 
     @contextmanager
+    def log_ins_begin(self, host: Host, script: str) -> Iterator[None]:
+        """The host's log-in shell runs a script before every command, which may never come to the command."""
+        host.begin_log_ins(script)
+        try:
+            yield
+        finally:
+            host.greet(None)
+
+    @contextmanager
     def tool_missing(self, host: Host, *tools: str) -> Iterator[None]:
         """New log-ins on the host do not find these tools."""
         host.hidden = tools

@@ -168,9 +168,13 @@ class Host:
 
     def greet(self, line: str | None) -> None:
         """Let the log-in shell print a line at every log-in, as a careless profile does, or no more."""
+        self.begin_log_ins("" if line is None else f"cat <<'GREETING'\n{line}\nGREETING\n")
+
+    def begin_log_ins(self, script: str) -> None:
+        """Let the log-in shell run a script at every log-in."""
         # bash reads .bashrc when sshd starts it, whether a person sits there or not.
         profile = self.home / ".bashrc" if self.root else self.folder / "profile"
-        profile.write_text("" if line is None else f"cat <<'GREETING'\n{line}\nGREETING\n")
+        profile.write_text(script)
 
     def _shell(self) -> str:
         """Write what stands in for the log-in shell without a namespace, and return its path."""
