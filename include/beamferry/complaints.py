@@ -54,7 +54,7 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
         errand: what was being done.
     """
     at, source = errand.facility, errand.source
-    found = refusals(stderr, writing=code in {11, 74})
+    found = refusals(stderr, writing=code in {11, 74}, destination=errand.destination)
     reason = last_line(stderr) or "no reason given"
     if code == 0:
         return None

@@ -79,23 +79,24 @@ _OUR_FOLDER = "/.beamferry/"
 _TRIED = re.compile(r"beamferry: refused at (?P<end>RDS|home): ")
 
 
-def refusals(stderr: str, *, writing: bool = False) -> tuple[Refusal, ...]:
+def refusals(stderr: str, *, writing: bool = False, destination: str = "") -> tuple[Refusal, ...]:
     """Return what was refused, in the order of the lines; what no tool of ours says is passed over.
 
     Args:
         stderr: what the tools complained of.
         writing: whether a job ended because it could not write; else what looks so is of the facility's profile.
+        destination: folder at RDS, by which an rsync is known that does not say which end complains.
     """
-    return tuple(_refusals(stderr, writing))
+    return tuple(_refusals(stderr, writing, destination))
 
 
-def _refusals(stderr: str, writing: bool) -> Iterator[Refusal]:
+def _refusals(stderr: str, writing: bool, destination: str) -> Iterator[Refusal]:
     # Not splitlines: it takes characters of names for the ends of lines.
     for written in stderr.split("\n"):
         line, at_rds = written.rstrip("\r"), written.startswith(AT_RDS)
         line = line[len(AT_RDS) :] if at_rds else line
         if line.startswith("rsync: "):
-            found = _of_rsync(line)
+            found = _of_rsync(line, destination)
         elif line.startswith(_READERS):
             found = _of_reader(line, End.RDS if at_rds else End.FACILITY)
         else:
@@ -104,7 +105,7 @@ def _refusals(stderr: str, writing: bool) -> Iterator[Refusal]:
             yield found
 
 
-def _of_rsync(line: str) -> Refusal | None:
+def _of_rsync(line: str, destination: str) -> Refusal | None:
     """Read e.g. ``rsync: [sender] opendir "/x" failed: Permission denied (13)``; a name may hold quotes."""
     begun = _OF_RSYNC.match(line)
     first, last = line.find('"'), line.rfind('"')
@@ -117,11 +118,12 @@ def _of_rsync(line: str) -> Refusal | None:
     number = number.removesuffix(")")
     if not words or not (number.isascii() and number.isdecimal()):
         return None
+    path = line[first + 1 : last]
     if begun["role"] is None:
-        end = End.FACILITY if reading else End.RDS
+        near = bool(destination) and f"{path}/".startswith(f"{destination}/")
+        end = End.FACILITY if reading and not near else End.RDS
     else:
         end = End.FACILITY if begun["role"] == "sender" else End.RDS
-    path = line[first + 1 : last]
     return Refusal(end, path, words, reason_with(int(number)), reading)
 
 

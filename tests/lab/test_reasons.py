@@ -229,16 +229,33 @@ def test_what_failed_without_a_word_is_learnt_by_trying(engine: Engine, at_rds: 
     assert (error.code, type(error)) == ("rds-home-full", PermanentError)
 
 
-@each_reason
-def test_a_file_that_the_home_folder_does_not_take(
-    far: Host, at_facility: Callable[[str, int], None], reason: Reason
-) -> None:
-    at_facility("write", reason.number)
+@pytest.fixture
+def session(far: Host) -> Iterator[Session]:
+    """A session as on RDS-SSH."""
     with paramiko.SSHClient() as client:
         client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
         key = str(far.folder.parent / "first")
         client.connect(far.address, far.port, far.account, key_filename=key, allow_agent=False)
-        with pytest.raises(BeamferryError) as caught:
-            Session(client).write(NAME, b"text", mode=0o600)
+        yield Session(client)
+
+
+@each_reason
+def test_a_file_that_the_home_folder_does_not_take(
+    far: Host, session: Session, at_facility: Callable[[str, int], None], reason: Reason
+) -> None:
+    at_facility("write", reason.number)
+    with pytest.raises(BeamferryError) as caught:
+        session.write(NAME, b"text", mode=0o600)
     check(caught.value, AT_HOME[reason.kind], reason, "RDS-SSH", f"~/{NAME}")
+    assert list(far.home.glob(f"{NAME}*")) == []
+
+
+@pytest.mark.parametrize("number", [errno.EDQUOT, errno.ENOSPC])
+def test_a_file_whose_content_is_lost_at_its_end_is_not_put_into_its_place(
+    far: Host, session: Session, at_facility: Callable[[str, int], None], number: int
+) -> None:
+    at_facility("close", number)
+    with pytest.raises(BeamferryError) as caught:
+        session.write(NAME, b"text", mode=0o600)
+    assert (caught.value.code, type(caught.value)) == ("rds-home-full", PermanentError)
     assert list(far.home.glob(f"{NAME}*")) == []

@@ -33,6 +33,16 @@ def test_what_a_receiver_cannot_write_is_rds(name: str, reason: Reason, role: st
     assert (found.end, found.path, found.reason) == (End.RDS, f"/mnt/{name}", reason)
 
 
+@pytest.mark.parametrize(
+    ("path", "end"),
+    [("/mnt/rds/visit", End.RDS), ("/mnt/rds/visit/a", End.RDS), ("/mnt/rds/visitor", End.FACILITY)],
+)
+def test_an_old_rsync_is_known_by_its_paths(path: str, end: End) -> None:
+    line = f'rsync: opendir "{path}" failed: Stale file handle (116)'
+    (found,) = refusals(line, destination="/mnt/rds/visit")
+    assert (found.end, found.reading) == (end, True)
+
+
 @given(ANY, st.text(st.characters(min_codepoint=32, max_codepoint=126)))
 def test_the_number_counts_and_not_the_language(reason: Reason, words: str) -> None:
     """A far rsync may speak another language."""
