@@ -28,6 +28,9 @@ here=$(dirname "$0")
 begin transfer lftp
 require lftp ssh awk find sort xargs stat touch pgrep readlink
 
+# MiB that a trial of the destination writes at most.
+readonly MOST_TRIED=16384
+
 work='' folder='' streams=1 limit=0 destination=''
 while (($#)); do
   case $1 in
@@ -173,6 +176,7 @@ resumed=$(staged_bytes)
 # The rate is of what this folder brings from here on.
 reported_bytes=$((before_bytes + resumed))
 : >"$live/changed"
+: >"$live/short"
 : >"$live/misplaced"
 start_ticker
 while [[ -s $live/pending ]]; do
@@ -187,6 +191,15 @@ while [[ -s $live/pending ]]; do
   [[ ! -s $live/pending ]] || sleep 1 || :
 done
 
+# A file can be shorter than it was listed because RDS has lost its end: lftp does not look how closing went.
+if [[ -s $live/short ]]; then
+  wanted=$(sort -n "$live/short" | tail -n 1)
+  wanted=$((wanted / 1048576 + 1))
+  if ! words=$(refusal_of "$partial" "$((wanted < MOST_TRIED ? wanted : MOST_TRIED))"); then
+    echo "beamferry: refused at RDS: $words" >>"$errors"
+    end_with 11
+  fi
+fi
 flush_destination
 # All have had their turn: what is left there is of files that may not be read or have changed.
 rm -rf -- "$staging"
@@ -197,7 +210,9 @@ if [[ -s $live/misplaced ]]; then
 fi
 if ((refused)); then
   # When all that the server says is that they are not there, they went away while it was copied.
-  awk '/Access failed/ && !/No such file/' "$errors" >"$live/forbidden"
+  # The name, which may hold such words, comes last.
+  awk '/^[a-z]*:? ?Access failed: / { reason = $0; sub(/ \(\.\/.*/, "", reason); if (reason !~ /No such file/) print }' \
+    "$errors" >"$live/forbidden"
   if [[ -s $live/forbidden ]]; then
     # First, as the middle of a long list is left out.
     cat "$errors" >>"$live/forbidden"
