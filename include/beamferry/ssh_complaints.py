@@ -101,7 +101,8 @@ def interpret_ssh(stderr: str, errand: Errand) -> BeamferryError:
             f"RDS-SSH cannot resolve the name {errand.host}",
             "this is tried again; if it stays, ask Research IT about the name service of RDS-SSH",
         )
-    reason = last_line(stderr) or "no reason given"
+    # At its log level ssh says nothing of a server that does not answer any more.
+    reason = last_line(stderr) or "no answer any more"
     return TransientError(
         "facility-unreachable",
         f"RDS-SSH cannot reach {errand.host} ({reason})",
