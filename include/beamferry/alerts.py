@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING
 
+from beamferry.errors import BeamferryError
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -111,3 +113,23 @@ class Digest:
     safe: int
     board: str
     warning: str = ""
+
+
+class RecipientRefusedError(BeamferryError):
+    """The mail server refused one recipient; what it takes from others is another matter.
+
+    Args:
+        recipient: mail address.
+        words: the server's answer, beginning with its code.
+    """
+
+    def __init__(self, recipient: str, words: str) -> None:
+        """Make the sentences."""
+        super().__init__(
+            "mail-recipient-refused",
+            f"The mail server refuses mails to {recipient} ({words})",
+            "correct the address under notify: in the registry, or ask who runs that mailbox",
+        )
+        # What an exception is made of again when it was pickled.
+        self.args = (recipient, words)
+        self.words = words

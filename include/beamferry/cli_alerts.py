@@ -63,7 +63,8 @@ def watchdog(
     For cron: prints and mails what is wrong, and ends with 1 if anything is.
     """
     from beamferry.registry import load, registry_path  # noqa: PLC0415
-    from beamferry.watchdog import settings_from, watch  # noqa: PLC0415
+    from beamferry.watchdog import watch  # noqa: PLC0415
+    from beamferry.watchdog_mail import settings_from  # noqa: PLC0415
 
     environment = dict(os.environ)
     if home is not None:

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from beamferry.alerts import Alert, Kind, Urgency
 from beamferry.forecast import day, span
-from beamferry.outlook import amount, days_left, foretell, outlook
+from beamferry.outlook import amount, days_left, foretell, next_run, outlook
 from beamferry.plan import count, deadline, midnight
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _tape(beamtime: Beamtime, site: Site, known: Known, now: datetime) -> Iterat
         _urgency(left),
         f"Goes to tape {_in(left)}",
         outlook(beamtime, site, known, now),
-        _todo(beamtime, known),
+        _todo(beamtime, site, known, now),
     )
 
 
@@ -150,7 +150,7 @@ def _urgency(left: int) -> Urgency:
     return Urgency.SOON if left <= 7 else Urgency.NOTICE  # noqa: PLR2004
 
 
-def _todo(beamtime: Beamtime, known: Known) -> str:
+def _todo(beamtime: Beamtime, site: Site, known: Known, now: datetime) -> str:
     if known.open_problem is not None:
         remedy = known.open_problem.remedy
         return f"{remedy[:1].upper()}{remedy[1:]}; then start a run."
@@ -159,7 +159,11 @@ def _todo(beamtime: Beamtime, known: Known) -> str:
     if known.bytes_left == 0:
         return "Start a run in mode verify only."
     if known.transfer is None:
-        return "Start a run in mode sync now rather than wait for tonight."
+        begins = next_run(beamtime, site, now)
+        later = (
+            f"rather than wait for the next one, {begins}" if begins else "as no nightly run comes any more"
+        )
+        return f"Start a run in mode sync now {later}."
     return f"See that the run goes on; raise its streams (now {beamtime.streams}) if the forecast is late."
 
 
@@ -185,7 +189,7 @@ def _may_move(beamtime: Beamtime, site: Site, known: Known, now: datetime) -> It
         Urgency.SOON,
         "Could already be moving to tape",
         f"The facility's policy promises {minimum.days} days from a file's creation; {basis} is of {day(began, zone)}.",
-        _todo(beamtime, known),
+        _todo(beamtime, site, known, now),
     )
 
 
@@ -236,7 +240,7 @@ def _standstill(
         Urgency.SOON,
         f"Nothing has moved for {count(nights, 'day')}" if known.last_moved else "Nothing was fetched yet",
         f"No byte came since {day(since, zone)}, and {what}.",
-        _todo(beamtime, known),
+        _todo(beamtime, site, known, now),
     )
 
 

@@ -9,6 +9,8 @@ class Difference(StrEnum):
     """How an entry at the source and its copy differ, the most alarming first; as the agent names them."""
 
     CONTENT = "content"
+    UNSTABLE = "unstable"
+    UNRESOLVED = "unresolved"
     MISSING = "missing"
     SIZE = "size"
     KIND = "kind"
@@ -25,7 +27,9 @@ class Difference(StrEnum):
 
 
 _WORDS = {
-    Difference.CONTENT: "of the same size and time, but of other content at RDS",
+    Difference.CONTENT: "of the same size, but of other content at RDS",
+    Difference.UNSTABLE: "read differently each time at the source, which is damaged there or being written",
+    Difference.UNRESOLVED: "that differed before and could not be compared again: gone from the source, or left out",
     Difference.MISSING: "missing at RDS",
     Difference.SIZE: "of another size at RDS",
     Difference.KIND: "of another kind at RDS",

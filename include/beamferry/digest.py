@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from beamferry.alerts import Alert, Digest, Item, Kind, Urgency
+from beamferry.alerts import Alert, Digest, Item, Kind, RecipientRefusedError, Urgency
 from beamferry.deadlines import due
 from beamferry.outlook import days_left, outlook
 from beamferry.plan import deadline
@@ -54,10 +54,15 @@ class Watched:
         """Return what is true of it and worth telling, most urgent first."""
         return due(self.beamtime, site, self.known, now, first_seen=self.ledger.first_seen)
 
-    def ripe(self, site: Site, recipient: str, now: datetime) -> tuple[Alert, ...]:
-        """Return what is outstanding and was not just left to the task that tells it at once."""
+    def ripe(self, site: Site, recipient: str, now: datetime, *, at_once: bool = False) -> tuple[Alert, ...]:
+        """Return what is outstanding and was not just left to the task that tells it at once.
+
+        With ``at_once`` only what should have been told at once, and was not.
+        """
         found = self.outstanding(site, recipient, now)
-        return tuple(alert for alert in found if alert.since is None or now - alert.since >= _GRACE)
+        return tuple(
+            alert for alert in found if (not at_once if alert.since is None else now - alert.since >= _GRACE)
+        )
 
 
 def recipients(watched: Iterable[Watched], site: Site) -> tuple[str, ...]:
@@ -93,6 +98,7 @@ def digest(
     *,
     board: str = "",
     warning: str = "",
+    at_once: bool = False,
 ) -> tuple[Digest, dict[str, tuple[Alert, ...]]]:
     """Return one person's mail, and by beamtime's key the alerts that it tells him of; no item means no mail.
 
@@ -103,9 +109,11 @@ def digest(
         now: the present, aware.
         board: address of the board in Airflow, '' where none is known.
         warning: what keeps beamtimes from being watched, '' where nothing does.
+        at_once: only what should have been told at once, and was not.
     """
     known = _of(recipient, watched, site)
-    told = {one.beamtime.key: alerts for one in known if (alerts := one.ripe(site, recipient, now))}
+    ripe = {one.beamtime.key: one.ripe(site, recipient, now, at_once=at_once) for one in known}
+    told = {key: alerts for key, alerts in ripe.items() if alerts}
     return _mail(recipient, known, told, site, now, board, warning), told
 
 
@@ -141,6 +149,7 @@ def deliver(
     *,
     board: str = "",
     warning: str = "",
+    at_once: bool = False,
     keep: Callable[[Watched], None],
     send: Callable[[Digest], None],
 ) -> Digest | None:
@@ -153,11 +162,12 @@ def deliver(
         now: the present, aware.
         board: address of the board in Airflow, '' where none is known.
         warning: what keeps beamtimes from being watched, '' where nothing does.
+        at_once: only what should have been told at once, and was not.
         keep: stores the ledger of a beamtime.
         send: hands the mail to the server; what it raises is passed on.
     """
     known = list(watched)
-    mail, told = digest(recipient, known, site, now, board=board, warning=warning)
+    mail, told = digest(recipient, known, site, now, board=board, warning=warning, at_once=at_once)
     if not mail.items:
         return None
     affected = [(one, told[one.beamtime.key]) for one in known if one.beamtime.key in told]
@@ -176,14 +186,20 @@ def settle(
     """Write down what a mail tells, send it, and confirm it; returns the beamtimes with their ledgers of afterwards.
 
     A crash before ``send`` returns leaves lines without confirmation: the next mail tells them again. So does a
-    crash right after it, which is the one case in which somebody is told twice.
+    crash right after it, which is the one case in which somebody is told twice. That the server refused the recipient
+    is written down too, and raised.
     """
     written = [
         (replace(one, ledger=one.ledger.written(alerts, recipient, now)), alerts) for one, alerts in told
     ]
     for one, _ in written:
         keep(one)
-    send()
+    try:
+        send()
+    except RecipientRefusedError as error:
+        for one, alerts in written:
+            keep(replace(one, ledger=one.ledger.refused(alerts, recipient, now, error.words)))
+        raise
     confirmed = [replace(one, ledger=one.ledger.confirmed(alerts, recipient, now)) for one, alerts in written]
     for one in confirmed:
         keep(one)

@@ -71,9 +71,11 @@ class Engine(Protocol):
         """Return what a person would type instead, each with a title."""
 
 
-def engine(beamtime: Beamtime, site: Site) -> Engine:
-    """Return what brings this beamtime home."""
-    return LftpEngine(beamtime, site) if isinstance(beamtime, DesyBeamtime) else RsyncEngine(beamtime, site)
+def engine(beamtime: Beamtime, site: Site, secret: str | None = None) -> Engine:
+    """Return what brings this beamtime home; ``secret`` is the file on RDS-SSH that holds a password for its calls."""
+    if isinstance(beamtime, DesyBeamtime):
+        return LftpEngine(beamtime, site, secret)
+    return RsyncEngine(beamtime, site)
 
 
 @dataclass(frozen=True)
@@ -166,10 +168,16 @@ class LftpEngine:
 
     beamtime: DesyBeamtime
     site: Site
+    secret: str | None = None
 
     @property
-    def _job(self) -> Job:
-        return Job(self.beamtime.key, "")
+    def _work(self) -> str:
+        return Job(self.beamtime.key, "").work
+
+    @property
+    def _secret(self) -> str:
+        # Where none was handed over, the calls are only shown.
+        return self.secret or f"{Job(self.beamtime.key, '').folder}secret"
 
     def refusal(self, today: date) -> BeamferryError | None:
         """See ``Engine``."""
@@ -177,7 +185,7 @@ class LftpEngine:
 
     def probe(self) -> Call:
         """See ``Engine``."""
-        return "lftp_probe.sh", lftp.probe_arguments(self.beamtime, self.site, self._job.secret)
+        return "lftp_probe.sh", lftp.probe_arguments(self.beamtime, self.site, self._secret)
 
     def judge(self, facts: Facts, today: date) -> tuple[Finding, ...]:
         """See ``Engine``."""
@@ -186,10 +194,10 @@ class LftpEngine:
     def dry_run(self, facts: Facts, choice: Choice, known_files: int | None) -> Call:  # noqa: ARG002
         """See ``Engine``."""
         return "lftp_dry_run.sh", lftp.dry_run_arguments(
-            self._job.work,
+            self._work,
             self.beamtime,
             self.site,
-            self._job.secret,
+            self._secret,
             facts.traits,
             streams=choice.streams,
         )
@@ -211,10 +219,10 @@ class LftpEngine:
     ) -> Call:
         """See ``Engine``."""
         return "lftp_transfer.sh", lftp.transfer_arguments(
-            self._job.work,
+            self._work,
             self.beamtime,
             self.site,
-            self._job.secret,
+            self._secret,
             folder=folder or lftp.TOP,
             streams=choice.streams,
             bandwidth_limit=choice.bandwidth_limit,
@@ -223,10 +231,10 @@ class LftpEngine:
     def verify(self, choice: Choice, seed: int) -> Call:
         """See ``Engine``."""
         return "lftp_verify.sh", lftp.verify_arguments(
-            self._job.work,
+            self._work,
             self.beamtime.model_copy(update={"samples": choice.samples}),
             self.site,
-            self._job.secret,
+            self._secret,
             level=choice.level,
             streams=choice.streams,
             seed=seed,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
+from hashlib import sha256
 from itertools import pairwise
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -12,10 +13,13 @@ from beamferry.plan import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import date
 
 # Runs that nobody starts begin between these hours of the day, UTC.
 NIGHT_BEGINS = time(22)
 NIGHT_ENDS = time(6)
+# Hours of the day at which nobody says "tonight".
+_DAY = (6, 18)
 # Pauses up to this share of a transfer are left out of its rate: on a recorded transfer, and on forty drawn like it,
 # that foretold the end best. Where a link stands still for longer, standing still is what it does.
 _PAUSES = 1 / 3
@@ -109,6 +113,7 @@ def forecast(
     running: bool,
     deadline: datetime,
     now: datetime,
+    next_run: datetime | None,
 ) -> Forecast:
     """Return when a transfer will end.
 
@@ -116,9 +121,10 @@ def forecast(
         bytes_left: bytes still to fetch.
         rate: bytes per second, more than 0.
         measured: whether the rate was measured.
-        running: whether it moves at present; otherwise it begins with the next night's run at the latest.
+        running: whether it moves at present; otherwise it begins with its next run.
         deadline: when tape begins, aware.
         now: the present, aware.
+        next_run: when a run begins by itself; None where only a person's begins, which may be at once.
 
     Raises:
         ValueError: the rate is not more than 0.
@@ -126,15 +132,33 @@ def forecast(
     if rate <= 0:
         raise ValueError("a forecast needs a rate")
     takes = timedelta(seconds=min(bytes_left / rate, _LONGEST.total_seconds()))
-    begins = now if running or bytes_left == 0 else tonight(now)
+    begins = now if running or bytes_left == 0 or next_run is None else next_run
     return Forecast(begins + takes, deadline - takes, deadline, rate, measured, running, now)
 
 
-def tonight(now: datetime) -> datetime:
-    """Return the end of the next window in which a nightly run begins, UTC: by then it has begun for sure."""
+def nightly_at(key: str) -> time:
+    """Return the minute of the day, UTC, at which a beamtime's nightly run begins: always the same, spread over all."""
+    window = (NIGHT_ENDS.hour - NIGHT_BEGINS.hour) % 24 * 60
+    minute = int.from_bytes(sha256(key.encode()).digest()[:4]) % window
+    return time((NIGHT_BEGINS.hour + minute // 60) % 24, minute % 60)
+
+
+def next_nightly(key: str, last_day: date, now: datetime) -> datetime | None:
+    """Return when a beamtime's next nightly run begins, UTC; None where none comes, after the last day."""
     moment = now.astimezone(UTC)
-    end = datetime.combine(moment.date(), NIGHT_ENDS, tzinfo=UTC)
-    return end if moment < end else end + timedelta(days=1)
+    begins = datetime.combine(moment.date(), nightly_at(key), tzinfo=UTC)
+    if begins <= moment:
+        begins += timedelta(days=1)
+    return begins if begins.date() <= last_day else None
+
+
+def clock(moment: datetime, now: datetime, zone: str) -> str:
+    """Return a moment within the next day as people say it, e.g. ``tonight at 23:41`` or ``tomorrow at 02:15``."""
+    where = ZoneInfo(zone)
+    there = moment.astimezone(where)
+    if there.date() != now.astimezone(where).date():
+        return f"tomorrow at {there:%H:%M}"
+    return f"{'today' if _DAY[0] <= there.hour < _DAY[1] else 'tonight'} at {there:%H:%M}"
 
 
 def span(length: timedelta) -> str:

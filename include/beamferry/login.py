@@ -149,7 +149,7 @@ def given_up(beamtime: Beamtime) -> PermanentError:
     return PermanentError(
         "log-in-missing",
         f"Nobody logged in at {beamtime.host} within {hours} hours",
-        f"on RDS-SSH type: {command(beamtime)}; then start a run, or wait for tonight's",
+        f"on RDS-SSH type: {command(beamtime)}; then start a run, or wait for the next nightly one",
     )
 
 

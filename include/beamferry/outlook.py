@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from beamferry.forecast import Forecast, forecast, rate_of
+from beamferry.forecast import Forecast, clock, forecast, next_nightly, rate_of
 from beamferry.plan import count, deadline, human
 
 if TYPE_CHECKING:
@@ -42,7 +42,14 @@ def foretell(beamtime: Beamtime, site: Site, known: Known, now: datetime) -> For
         running=running,
         deadline=deadline(beamtime, site),
         now=now,
+        next_run=next_nightly(beamtime.key, beamtime.tape_day, now),
     )
+
+
+def next_run(beamtime: Beamtime, site: Site, now: datetime) -> str:
+    """Return when its next nightly run begins, e.g. ``tonight at 23:41``; '' where none comes any more."""
+    begins = next_nightly(beamtime.key, beamtime.tape_day, now)
+    return "" if begins is None else clock(begins, now, site.time_zone)
 
 
 def outlook(beamtime: Beamtime, site: Site, known: Known, now: datetime) -> str:

@@ -14,7 +14,7 @@ from beamferry.agent import damaged
 from beamferry.beamtime import Frozen, Level
 from beamferry.differences import Difference
 from beamferry.plan import count, human, source_empty
-from beamferry_agent.answers import COUNTED, ComparisonRequest
+from beamferry_agent.answers import COUNTED, LISTS, ComparisonRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,6 +67,13 @@ class Listed(Frozen):
     only_source: int
     only_destination: int
     mismatches: int
+    unstable: int = 0
+    unresolved: int = 0
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The lengths in the order in which the agent has the lists."""
+        return tuple(getattr(self, name) for name in LISTS)
 
 
 class Named(Frozen):
@@ -91,6 +98,8 @@ class Verdict(Frozen):
         partial_files: unfinished files that a transfer left at RDS.
         checked_at: when the comparison began.
         sentence: all of this in plain words.
+        again_files: files that differed in an earlier comparison, and were compared byte by byte for that reason alone.
+        cached_files: files that may have been read from the memory of RDS-SSH and not from the disk.
     """
 
     schema_version: Literal[1] = 1
@@ -105,6 +114,8 @@ class Verdict(Frozen):
     partial_files: int
     checked_at: AwareDatetime
     sentence: str
+    again_files: int = 0
+    cached_files: int = 0
 
     def few(self, limit: int) -> tuple[Named, ...]:
         """Return at most so many of the named differences, some of each kind, grouped by kind."""
@@ -161,7 +172,7 @@ def request(
     listed: Listed,
     source: Ends,
     destination: Ends,
-    transfer_began: datetime | None,
+    listing_began: int | None,
     modify_window: int,
     keeps_links: bool = True,
 ) -> ComparisonRequest:
@@ -172,14 +183,15 @@ def request(
         listed: how long the lists are, to notice one that was cut short.
         source: what was counted there.
         destination: what was counted at RDS.
-        transfer_began: when the dry run before the transfer was made, None if this run had none.
+        listing_began: when the dry run of this run began to list the source, by the clock of RDS-SSH, seconds since
+            the epoch; None if this run had none.
         modify_window: seconds by which times may differ on the destination's file system.
         keeps_links: whether the destination's file system has links.
     """
-    since = None if transfer_began is None else int(transfer_began.timestamp()) - CLOCK_SKEW_SECONDS
+    since = None if listing_began is None else listing_began - CLOCK_SKEW_SECONDS
     return ComparisonRequest(
         folder=lists,
-        lengths=(listed.only_source, listed.only_destination, listed.mismatches),
+        lengths=listed.lengths,
         source=source.counted,
         destination=destination.counted,
         changing_since=since,
@@ -201,6 +213,8 @@ def judge(
     sampled_bytes: int,
     partial_files: int,
     checked_at: datetime,
+    again_files: int = 0,
+    cached_files: int = 0,
 ) -> Verdict:
     """Return the verdict on what the agent found to differ.
 
@@ -213,6 +227,8 @@ def judge(
         sampled_bytes: their size.
         partial_files: unfinished files that a transfer left at RDS.
         checked_at: when the comparison began.
+        again_files: files compared for the reason alone that they differed before, not counted in ``sampled_files``.
+        cached_files: files that may have been read from memory.
 
     Raises:
         PermanentError: the source holds no file.
@@ -238,8 +254,20 @@ def judge(
         sampled_bytes=sampled_bytes,
         partial_files=partial_files,
         checked_at=checked_at,
-        sentence=_sentence(outcome, reached, source, counts, sampled_files, partial_files),
+        sentence=_sentence(outcome, reached, source, counts, sampled_files, partial_files)
+        + _remarks(outcome, again_files, cached_files),
+        again_files=again_files,
+        cached_files=cached_files,
     )
+
+
+def _remarks(outcome: Outcome, again_files: int, cached_files: int) -> str:
+    again = f" {count(again_files, 'file')} that differed before now agree, byte by byte."
+    cached = (
+        f" {count(cached_files, 'file')} may have been read from the memory of RDS-SSH, not from the disk."
+    )
+    said = again if again_files and outcome is Outcome.VERIFIED else ""
+    return said + (cached if cached_files else "")
 
 
 def _named(kind: Difference, comparison: Comparison) -> Iterator[Named]:

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from pydantic import AwareDatetime
 
 from beamferry.beamtime import Frozen
+from beamferry.ledger import Refusal
 from beamferry.plan import count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 _Record = TypeVar("_Record", bound=Frozen)
-# The DAG that sends them.
+# The DAG that sends them every morning, and the one that sends again on the same day what could not be told at once.
 ALERTS_DAG = "deadlines"
+AGAIN_DAG = "mails_again"
 # The alerts leave a sign every morning; two hours are for a late start and for retries.
 STALE = timedelta(hours=26)
 # The watchdog repeats itself once a day, however often it is called.
@@ -26,12 +28,13 @@ REPEAT = timedelta(hours=23)
 
 
 class Sign(Frozen):
-    """What the alerts left: when the mail server last took their word, and how many mails it took then."""
+    """What the alerts left: when the mail server last took their word, how many mails, and whom it refuses."""
 
     schema_version: Literal[1] = 1
     at: AwareDatetime
     mails: int
     recipients: int
+    refused: tuple[Refusal, ...] = ()
 
 
 class Spoken(Frozen):
@@ -105,7 +108,7 @@ def judge(
         sign: the last sign of life.
         path: where it was looked for.
         now: the present, aware.
-        wanted: DAGs that must run: one for each beamtime, and the alerts'.
+        wanted: DAGs that must run: one for each beamtime, and those of the alerts.
         active: DAGs that Airflow has and that are not paused, None where it could not be asked.
         health: state by component of Airflow, None where its web server does not answer.
         registry_problems: entries of the registry that cannot be read.
@@ -128,6 +131,10 @@ def judge(
                 f"see what the last run of the DAG '{ALERTS_DAG}' says: the mail server may refuse it",
             )
         )
+    found += [
+        Trouble(f"recipient {one.recipient}", one.error.problem, one.error.remedy)
+        for one in (sign.refused if sign is not None else ())
+    ]
     if health is None:
         found.append(
             Trouble(

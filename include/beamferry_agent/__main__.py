@@ -4,7 +4,9 @@ import sys
 
 from beamferry_agent.account import prepare
 from beamferry_agent.answers import AccountRequest, ComparisonRequest, DamagedListsError, PublicationRequest
+from beamferry_agent.cache import forget
 from beamferry_agent.comparison import compare_lists
+from beamferry_agent.mismatches import recall, remember, select, suspect
 from beamferry_agent.places import FullError, PlaceError
 from beamferry_agent.publication import publish
 
@@ -29,7 +31,16 @@ def _publish(text: str) -> str:
     return "{}"
 
 
-_VERBS = {"account": _account, "compare": _compare, "publish": _publish}
+_VERBS = {
+    "account": _account,
+    "compare": _compare,
+    "forget": forget,
+    "publish": _publish,
+    "recall": recall,
+    "remember": remember,
+    "select": select,
+    "suspect": suspect,
+}
 
 
 def main() -> int:

@@ -11,6 +11,9 @@ class DamagedListsError(Exception):
     """The lists on RDS-SSH cannot be what was found: nothing is concluded from them."""
 
 
+# Entries of one end that the other does not have in this form; paths of files whose content differs; those of them that
+# the source itself reads differently each time; paths that differed before and could not be compared again.
+LISTS = ("only_source", "only_destination", "mismatches", "unstable", "unresolved")
 # What is counted at one end, in the order in which a census tells it.
 COUNTED = ("files", "bytes", "folders", "links", "others")
 
@@ -18,8 +21,8 @@ COUNTED = ("files", "bytes", "folders", "links", "others")
 class ComparisonRequest(NamedTuple):
     """Asks what differs between the two ends.
 
-    ``folder``: where the lists ``only_source``, ``only_destination`` and ``mismatches`` are.
-    ``lengths``: how many items each of the three has, in this order.
+    ``folder``: where the lists are, see ``LISTS``.
+    ``lengths``: how many items each of them has, in their order.
     ``source``, ``destination``: what was counted at either end, by the names of ``COUNTED``.
     ``changing_since``: files of the source changed at this time or later are changing, seconds since the epoch;
     None when there was no transfer.
@@ -30,7 +33,7 @@ class ComparisonRequest(NamedTuple):
     """
 
     folder: str
-    lengths: Tuple[int, int, int]
+    lengths: Tuple[int, ...]
     source: Dict[str, int]
     destination: Dict[str, int]
     changing_since: Optional[int]
@@ -51,8 +54,8 @@ class ComparisonRequest(NamedTuple):
         """
         fields = _fields(text, cls._fields)
         lengths = fields["lengths"]
-        if not isinstance(lengths, list) or len(lengths) != 3 or not all(map(_is_number, lengths)):
-            raise ValueError("lengths must be three numbers")
+        if not isinstance(lengths, list) or len(lengths) != len(LISTS) or not all(map(_is_number, lengths)):
+            raise ValueError("lengths must be a number for each of {}".format(", ".join(LISTS)))
         for end in ("source", "destination"):
             counted = fields[end]
             if not isinstance(counted, dict) or not all(_is_number(counted.get(name)) for name in COUNTED):

@@ -3,10 +3,11 @@
 import json
 import os
 from collections import Counter
-from typing import IO, Dict, Iterable, List
+from contextlib import ExitStack
+from typing import IO, Dict, Iterable, Iterator, List
 from typing import Counter as CounterOf
 
-from beamferry_agent.answers import COUNTED, Comparison, ComparisonRequest, DamagedListsError
+from beamferry_agent.answers import COUNTED, LISTS, Comparison, ComparisonRequest, DamagedListsError
 from beamferry_agent.differences import KINDS, Pairs, Rules, differences
 from beamferry_agent.records import Entry, decode_name, read_names, read_records
 
@@ -17,29 +18,31 @@ def compare_lists(request: ComparisonRequest) -> Comparison:
     Raises DamagedListsError when a list cannot be read, was cut short, or does not explain what was counted.
     """
     try:
-        with _opened(request, "only_source") as here, _opened(request, "only_destination") as there:
-            with _opened(request, "mismatches") as mismatches:
-                paths = (decode_name(name.split(b"//", 1)[0]) for name in read_names(mismatches))
-                return compare(read_records(here), read_records(there), paths, request)
+        with ExitStack() as opened:
+            here, there, *flagged = (
+                opened.enter_context(open(os.path.join(request.folder, name), "rb")) for name in LISTS
+            )
+            paths = [_paths(stream) for stream in flagged]
+            return compare(read_records(here), read_records(there), paths, request)
     except OSError as error:
         raise DamagedListsError("a list of differences cannot be read: {}".format(error.strerror or error))
 
 
-def _opened(request: ComparisonRequest, name: str) -> IO[bytes]:
-    return open(os.path.join(request.folder, name), "rb")
+def _paths(stream: IO[bytes]) -> Iterator[str]:
+    return (decode_name(name.split(b"//", 1)[0]) for name in read_names(stream))
 
 
 def compare(
     only_source: Iterable[Entry],
     only_destination: Iterable[Entry],
-    mismatches: Iterable[str],
+    flagged: Iterable[Iterable[str]],
     request: ComparisonRequest,
 ) -> Comparison:
     """Return what differs, reading each difference once and keeping only a few.
 
-    Raises DamagedListsError as ``compare_lists`` does.
+    ``flagged``: the lists of paths, in the order of ``LISTS``. Raises DamagedListsError as ``compare_lists`` does.
     """
-    pairs = Pairs(only_source, only_destination, mismatches)
+    pairs = Pairs(only_source, only_destination, flagged)
     counted: CounterOf[str] = Counter()
     named: Dict[str, List[str]] = {}
     room = dict.fromkeys(KINDS, request.kept_bytes)

@@ -5,18 +5,21 @@ from collections import Counter
 from itertools import groupby, zip_longest
 from operator import itemgetter
 from typing import Counter as CounterOf
-from typing import Iterable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
-from beamferry_agent.answers import DamagedListsError
+from beamferry_agent.answers import LISTS, DamagedListsError
+from beamferry_agent.mismatches import MARK
 from beamferry_agent.records import FILE, FOLDER, LINK, OTHER, Entry, encode_name
 
-_SOURCE, _DESTINATION, _MISMATCH = range(3)
+# The lists, in the order of answers.LISTS; the last three hold paths.
+_SOURCE, _DESTINATION, _MISMATCH, _UNSTABLE, _UNRESOLVED = range(len(LISTS))
 _FIELDS = {FILE: "files", FOLDER: "folders", LINK: "links", OTHER: "others"}
 
 # How an entry at the source and its copy differ, the most alarming first.
-CONTENT, MISSING, SIZE, KIND, TARGET = "content", "missing", "size", "kind", "target"
+CONTENT, UNSTABLE, UNRESOLVED = "content", "unstable", "unresolved"
+MISSING, SIZE, KIND, TARGET = "missing", "size", "kind", "target"
 TIME, CHANGING, UNCOPIED, EXTRA = "time", "changing", "uncopied", "extra"
-KINDS = (CONTENT, MISSING, SIZE, KIND, TARGET, TIME, CHANGING, UNCOPIED, EXTRA)
+KINDS = (CONTENT, UNSTABLE, UNRESOLVED, MISSING, SIZE, KIND, TARGET, TIME, CHANGING, UNCOPIED, EXTRA)
 
 Rules = NamedTuple(
     "Rules", [("changing_since", Optional[int]), ("modify_window", int), ("keeps_links", bool)]
@@ -24,7 +27,7 @@ Rules = NamedTuple(
 Rules.__doc__ = """What counts as a difference; see ``answers.ComparisonRequest``."""
 
 Pair = NamedTuple(
-    "Pair", [("path", str), ("here", Optional[Entry]), ("there", Optional[Entry]), ("mismatch", bool)]
+    "Pair", [("path", str), ("here", Optional[Entry]), ("there", Optional[Entry]), ("flags", FrozenSet[int])]
 )
 Pair.__doc__ = (
     """What the lists hold of one path: the entry of either end that differs, and whether contents do."""
@@ -34,25 +37,28 @@ _Item = Tuple[bytes, int, Optional[Entry]]
 
 
 class Pairs:
-    """The three lists, merged by path as they are read; one item of each is held at a time.
+    """The lists, merged by path as they are read; one item of each is held at a time.
 
     ``only_source``: entries of the source's census that the destination's does not hold, sorted as there.
     ``only_destination``: the other way round.
-    ``mismatches``: paths of files whose content differs, sorted as in a census.
+    ``flagged``: the lists of paths, each sorted as in a census.
     """
 
     def __init__(
-        self, only_source: Iterable[Entry], only_destination: Iterable[Entry], mismatches: Iterable[str]
+        self,
+        only_source: Iterable[Entry],
+        only_destination: Iterable[Entry],
+        flagged: Iterable[Iterable[str]],
     ) -> None:
         """Read nothing yet."""
         self._merged = heapq.merge(
             self._entries(_SOURCE, only_source),
             self._entries(_DESTINATION, only_destination),
-            self._paths(mismatches),
+            *(self._paths(which, paths) for which, paths in enumerate(flagged, _MISMATCH)),
             key=itemgetter(0, 1),
         )
         # What was read so far: length of each list, and the sums of each end's entries.
-        self.lengths = [0, 0, 0]
+        self.lengths = [0] * len(LISTS)
         self._sums: Tuple[CounterOf[str], CounterOf[str]] = (Counter(), Counter())
         # Bytes of the source's files that have no file of their size at the destination.
         self.incomparable_bytes = 0
@@ -65,13 +71,13 @@ class Pairs:
         for key, group in groupby(self._merged, key=itemgetter(0)):
             items = list(group)
             path = key[:-2].decode("utf-8", "surrogateescape")
-            mismatch = any(end == _MISMATCH for _, end, _ in items)
+            flags = frozenset(end for _, end, _ in items if end >= _MISMATCH)
             ends = ([entry for _, at, entry in items if at == end] for end in (_SOURCE, _DESTINATION))
             # A folder that is written to while it is listed can show a name twice; the second is a pair of its own.
             for here, there in tuple(zip_longest(*ends)) or ((None, None),):
                 if here is not None and (there is None or (here.kind, here.size) != (there.kind, there.size)):
                     self.incomparable_bytes += here.size
-                yield Pair(path, here, there, mismatch)
+                yield Pair(path, here, there, flags)
 
     def difference(self, field: str) -> int:
         """Return how much more the source's entries sum up to than the destination's, of all that was read."""
@@ -85,11 +91,11 @@ class Pairs:
             self._sums[end]["bytes"] += entry.size
             yield last, end, entry
 
-    def _paths(self, paths: Iterable[str]) -> Iterator[_Item]:
+    def _paths(self, which: int, paths: Iterable[str]) -> Iterator[_Item]:
         last = b""
         for path in paths:
-            last = self._next(_MISMATCH, path, last)
-            yield last, _MISMATCH, None
+            last = self._next(which, path, last)
+            yield last, which, None
 
     def _next(self, which: int, path: str, last: bytes) -> bytes:
         # What a census is sorted by: its records begin with the path and two slashes.
@@ -131,12 +137,18 @@ def differences(pairs: Iterable[Pair], rules: Rules) -> Iterator[Tuple[str, str]
 
 def _difference(pair: Pair, rules: Rules) -> Optional[str]:
     here, there = pair.here, pair.there
+    if _UNRESOLVED in pair.flags:
+        return UNRESOLVED
+    content = UNSTABLE if _UNSTABLE in pair.flags else CONTENT
     if here is None:
         # Without an entry of either end the censuses agree, and only the content does not.
-        return CONTENT if there is None else EXTRA
+        return content if there is None else EXTRA
     kind = _of_entries(here, there, rules)
-    # Whatever differs in a listing explains another content, except a time within the window.
-    return CONTENT if kind is None and pair.mismatch else kind
+    if _MISMATCH not in pair.flags:
+        return kind
+    # Whatever differs in a listing explains another content, except a time within the window, or one that we set.
+    marked = kind == TIME and there is not None and there.modified == MARK
+    return content if kind is None or marked else kind
 
 
 def _of_entries(here: Entry, there: Optional[Entry], rules: Rules) -> Optional[str]:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import Iterator, List, Optional, Tuple
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# On the way: a folder that may be passed and not read, as /home often is.
+_PASSED = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # As the kernel counts them.
 _MOST_LINKS = 40
@@ -21,20 +23,20 @@ class FullError(PlaceError):
 
 
 def open_root(path: str) -> int:
-    """Open a folder, and return its descriptor; links on the way are followed if root or this account made them.
+    """Open a folder to pass; links on the way are followed if root or this account made them.
 
-    Raises PlaceError when a link is somebody else's, or something is no folder.
+    Returns its descriptor. Raises PlaceError when a link is somebody else's, or something is no folder.
     """
     trusted = (0, os.geteuid())
     left, at, links = _parts(path), "/", 0
-    here = os.open("/", _FOLDER)
+    here = os.open("/", _PASSED)
     try:
         while left:
             part = left.pop(0)
             at = os.path.join(at, part)
             target = _link(here, part, trusted)
             if target is None:
-                above, here = here, os.open(part, _FOLDER, dir_fd=here)
+                above, here = here, os.open(part, _PASSED, dir_fd=here)
                 os.close(above)
             else:
                 links += 1
@@ -43,7 +45,7 @@ def open_root(path: str) -> int:
                 left = _parts(target) + left
                 if target.startswith("/"):
                     os.close(here)
-                    here = os.open("/", _FOLDER)
+                    here = os.open("/", _PASSED)
     except OSError as error:
         os.close(here)
         raise PlaceError("{}: {}".format(at, error.strerror))
@@ -85,6 +87,11 @@ def open_below(root: str, path: str, mode: int) -> Iterator[int]:
             at = os.path.join(at, part)
             here, above = _open_or_make(here, part, at, mode), here
             os.close(above)
+        try:
+            above, here = here, os.open(".", _FOLDER, dir_fd=here)
+        except OSError as error:
+            raise PlaceError("{}: {}".format(path, error.strerror))
+        os.close(above)
         yield here
     finally:
         os.close(here)
@@ -95,7 +102,7 @@ def _open_or_make(above: int, part: str, at: str, mode: int) -> int:
         try:
             os.mkdir(part, mode, dir_fd=above)
         except FileExistsError:
-            return os.open(part, _FOLDER, dir_fd=above)
+            return os.open(part, _PASSED, dir_fd=above)
         folder = os.open(part, _FOLDER, dir_fd=above)
         # The umask took from it; a share's setgid bit is kept.
         os.fchmod(folder, mode | stat.S_IMODE(os.fstat(folder).st_mode) & stat.S_ISGID)

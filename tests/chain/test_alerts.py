@@ -159,6 +159,30 @@ def test_four_mornings_are_told_each_once_and_a_fifth_over_tls_with_a_password(r
         assert runs.secure.login[1] not in json.dumps(runs.stack.api("GET", f"/dags/{dag}/details"))
 
 
+def test_one_refused_recipient_is_a_fault_of_its_own(runs: Runs, late: Mails) -> None:
+    path, mails, other = "/dags/deadlines/dagRuns", Mails(runs.lab.mail), "other@example.ac.uk"
+    change(runs, notify=[other, GROUP])
+    change_late(runs, deadline=today() + timedelta(days=2), deadline_reason="the local contact, by mail")
+    try:
+        with runs.lab.mail.refusing_recipient(other):
+            run = runs.stack.api("POST", path, {"logical_date": None})["dag_run_id"]
+            state = runs.wait(
+                lambda: (
+                    (found := str(runs.stack.api("GET", f"{path}/{run}")["state"])) in {"success", "failed"}
+                    and mails.new(LATE)
+                    and found
+                ),
+                "the others are told",
+            )
+            assert state == "success"
+            assert [mail["recipients"] for mail in mails.new(LATE)] == [[GROUP]]
+            sign = last_sign(status_file(runs.stack.environment()))
+            assert sign is not None
+            assert [one.recipient for one in sign.refused] == [other]
+    finally:
+        change(runs, notify=[GROUP])
+
+
 def test_a_mail_server_that_is_down_loses_nothing_and_the_watchdog_speaks(runs: Runs, late: Mails) -> None:
     path = "/dags/deadlines/dagRuns"
     mails, secure = Mails(runs.lab.mail), Mails(runs.secure)

@@ -26,7 +26,8 @@ ENTRY = """\
     ended: 2026-11-03
 """
 ALERTS = ["deadlines", "deadlines_rehearsal"]
-OTHERS = [*ALERTS, "prepare_account"]
+AGAIN = "mails_again"
+OTHERS = [*ALERTS, AGAIN, "prepare_account"]
 CHAIN = ["verify_access", "dry_run", "parse_totals", "approve", "transfer", "verify_sizes", "certify"]
 
 
@@ -43,6 +44,14 @@ def test_each_valid_entry_has_its_dag_with_the_whole_chain(dag_bag: Callable[[st
             "alerts_due",
             "send_digests",
         ]
+    again = bag.dags.pop(AGAIN)
+    # What its tasks use of assets is open to them, as it is to the daily one's.
+    (task,) = again.tasks
+    assert {one.name for one in task.inlets} == {
+        "beamferry/alerts",
+        "rds/diamond/mg25682-2",
+        "rds/diamond/nt33730-1",
+    }
     assert [task.task_id for task in bag.dags.pop("prepare_account").topological_sort()] == [
         "prepare",
         "look_at_host_keys",

@@ -6,29 +6,29 @@ import getpass
 import json
 import os
 import random
-import shutil
 import subprocess
 import time
 from dataclasses import dataclass, field
-from datetime import date
-from pathlib import Path
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from beamferry import access, agent, census, remote, rsync
 from beamferry.beamtime import Level, Site
 from beamferry.facilities.diamond import DiamondBeamtime
 from beamferry.lab.keys import make_key, public_key
+from beamferry.verification import Ends, Listed, judge, request
 from beamferry_agent.records import read_names
 
 if TYPE_CHECKING:
     import signal
     from collections.abc import Callable
+    from pathlib import Path
 
     from beamferry.beamtime import Beamtime
     from beamferry.lab.host import Host
+    from beamferry.verification import Verdict
     from beamferry_agent.answers import Comparison, ComparisonRequest
 
-SCRIPTS = Path(remote.__file__).parent
 MIB = 1024 * 1024
 
 
@@ -52,8 +52,11 @@ class Scripts:
 
     def prepare(self) -> None:
         self.work, self.job, self.shims = (self.folder / name for name in ("work", "job", "shims"))
-        for place in (self.job, self.shims):
+        self.home, self.installed = self.folder / "home", self.folder / "bin"
+        for place in (self.job, self.shims, self.home, self.installed):
             place.mkdir(parents=True)
+        for name, content in remote.bundle().items():
+            (self.installed / name).write_bytes(content)
         if self.awk:
             (self.shims / "awk").symlink_to(self.awk)
 
@@ -69,7 +72,7 @@ class Scripts:
         """Start a job script in a session of its own, as job.sh does; ``limit_kib`` bounds each file."""
         for left in self.job.iterdir():
             left.unlink()
-        command = ["bash", str(SCRIPTS / script), *arguments]
+        command = ["bash", str(self.installed / script), *arguments]
         if limit_kib is not None:
             command = ["bash", "-c", f'ulimit -f {limit_kib}; exec "$@"', "bash", *command]
         with (self.job / "log").open("wb") as log:
@@ -80,14 +83,18 @@ class Scripts:
                 stderr=log,
                 start_new_session=True,
                 env=os.environ
-                | {"BEAMFERRY_JOB": str(self.job), "PATH": f"{self.shims}:{os.environ['PATH']}"},
+                | {
+                    "HOME": str(self.home),
+                    "BEAMFERRY_JOB": str(self.job),
+                    "PATH": f"{self.shims}:{os.environ['PATH']}",
+                },
             )
         return Job(self, process)
 
     def said(self, script: str, arguments: tuple[str, ...]) -> str:
         """What a script that is no job prints."""
         return subprocess.run(
-            ["bash", str(SCRIPTS / script), *arguments],
+            ["bash", str(self.installed / script), *arguments],
             capture_output=True,
             text=True,
             check=True,
@@ -96,12 +103,8 @@ class Scripts:
 
     def compared(self, request: ComparisonRequest) -> Comparison:
         """What the agent, as it is sent to RDS-SSH, answers."""
-        folder = self.folder / "agent"
-        folder.mkdir(exist_ok=True)
-        (folder / "agent.pyz").write_bytes(remote.bundle()["agent.pyz"])
-        shutil.copy(SCRIPTS / "agent.sh", folder)
         done = subprocess.run(
-            ["bash", str(folder / "agent.sh"), "compare"],
+            ["bash", str(self.installed / "agent.sh"), "compare"],
             input=request.to_json(),
             capture_output=True,
             text=True,
@@ -109,6 +112,47 @@ class Scripts:
         )
         said = agent.answer(remote.Completed(done.returncode, done.stdout, done.stderr))
         return agent.read_comparison(said)
+
+    def verdict(self, done: Outcome, level: Level, *, modify_window: int = 0) -> Verdict:
+        """What the chain makes of a comparison."""
+        result = done.result
+
+        def end(name: str) -> Ends:
+            return Ends(**{field: int(result[f"{name}_{field}"]) for field in Ends.model_fields})
+
+        asked = request(
+            str(self.work / "verify"),
+            listed=Listed(
+                only_source=int(result["only_source"]),
+                only_destination=int(result["only_destination"]),
+                mismatches=int(result["content_mismatches"]),
+                unstable=int(result["unstable"]),
+                unresolved=int(result["unresolved"]),
+            ),
+            source=end("source"),
+            destination=end("destination"),
+            listing_began=None,
+            modify_window=int(result.get("modify_window", modify_window)),
+        )
+        return judge(
+            self.compared(asked),
+            level=level,
+            source=end("source"),
+            destination=end("destination"),
+            sampled_files=int(result["sampled_files"]) - int(result["again_files"]),
+            sampled_bytes=int(result["sampled_bytes"]),
+            partial_files=int(result["destination_partials"]),
+            checked_at=datetime.now(UTC),
+            again_files=int(result["again_files"]),
+            cached_files=int(result["cached"]),
+        )
+
+    @property
+    def memory(self) -> list[str]:
+        """Paths that are remembered as differing, of whatever destination."""
+        folder = self.home / ".beamferry" / "mismatches"
+        kept = [path.read_bytes() for path in sorted(folder.glob("*")) if path.suffix != ".damaged"]
+        return [os.fsdecode(name) for content in kept for name in content.split(b"\0")[1:-1]]
 
     def run(self, script: str, arguments: tuple[str, ...], limit_kib: int | None = None) -> Outcome:
         return self.start(script, arguments, limit_kib).outcome()

@@ -6,10 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from beamferry.ledger import Refusal
+from beamferry.registry import load
+from beamferry.watch import Sign, leave, status_file
 
 if TYPE_CHECKING:
     from beamferry.lab import Lab
@@ -39,6 +44,18 @@ def test_a_lab_that_is_well_is_well_to_the_doctor(lab: Lab, tmp_path: Path) -> N
     assert lab.mails() == []
 
 
+def test_whom_the_mail_server_refused_is_named(lab: Lab, tmp_path: Path) -> None:
+    at = datetime(2026, 4, 1, 6, 0, tzinfo=UTC)
+    refused = Refusal(recipient="b@x.uk", at=at, words="550 no such user")
+    sign = Sign(at=at, mails=1, recipients=2, refused=(refused,))
+    leave(status_file({"AIRFLOW_HOME": str(tmp_path)}), sign)
+    done = doctor(lab, tmp_path)
+    assert done.returncode == 1
+    assert (
+        "NO  2026-04-01 06:00 UTC: The mail server refuses mails to b@x.uk (550 no such user)" in done.stdout
+    )
+
+
 @pytest.mark.parametrize(
     ("connection", "said"),
     [
@@ -54,3 +71,22 @@ def test_a_mail_server_that_takes_nothing_is_found_before_it_matters(
     assert done.returncode == 1
     assert any(line.startswith("NO") and said in line for line in done.stdout.splitlines()), done.stdout
     assert "mg25682-2: Diamond lets" in done.stdout
+
+
+def test_the_password_of_a_job_that_runs_is_not_the_doctors_to_remove(own_lab: Lab, tmp_path: Path) -> None:
+    own_lab.down()
+    own_lab.up("small", desy=True)
+    own_lab.registry.write_text(own_lab.registry_text(desy="ftps"))
+    registry = load(own_lab.registry)
+    beamtime = next(one for one in registry.beamtimes if one.secret_connection is not None)
+    jobs = own_lab.rds_home / ".beamferry" / "jobs" / beamtime.key
+    running = jobs / "transfer" / "secret-of-a-job"
+    # Where versions before this one had it for all jobs of the beamtime.
+    earlier = jobs / "secret"
+    running.parent.mkdir(parents=True)
+    for file in (running, earlier):
+        file.write_text("x")
+    done = doctor(own_lab, tmp_path)
+    assert f"{beamtime.id}: " in done.stdout, done.stdout + done.stderr
+    assert (running.exists(), earlier.exists()) == (True, True)
+    assert list((jobs / "probe").iterdir()) == []

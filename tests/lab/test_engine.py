@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -233,3 +234,13 @@ def test_unknown_argument_is_refused(engine: Engine) -> None:
     refused = engine.run("transfer.sh", ("--nonsense", "x"))
     assert refused.code == refused.result["exit_code"] == 78
     assert "--nonsense" in refused.errors
+
+
+def test_the_moment_from_which_changes_count_is_the_beginning_of_the_listing(engine: Engine) -> None:
+    (engine.source / "a").write_text("a")
+    slow = engine.shims / "rsync"
+    slow.write_text('#!/bin/sh\nsleep 3\nexec /usr/bin/rsync "$@"\n')
+    slow.chmod(0o755)
+    before = int(time.time())
+    done = engine.dry_run()
+    assert before <= done.result["began"] <= int(time.time()) - 3

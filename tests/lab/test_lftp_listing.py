@@ -220,11 +220,10 @@ def test_no_process_shows_the_password(desy: Desy, at_desy: Callable[..., DesyEn
 
 
 def test_a_netrc_without_the_host_is_no_anonymous_log_in(
-    desy: Desy, at_desy: Callable[..., DesyEngine], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    desy: Desy, at_desy: Callable[..., DesyEngine]
 ) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    netrc = tmp_path / ".netrc"
     engine = at_desy(settings={"connection": None})
+    netrc = engine.home / ".netrc"
     before = desy.ftps.attempts()
     assert "no-password: there is no" in engine.dry_run().errors
     netrc.write_text(f"machine elsewhere login {desy.account} password x\n")

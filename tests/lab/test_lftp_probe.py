@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import desy_client
 import pytest
 from desy_engine import KINDS
-from engine import SCRIPTS
 from test_lftp_listing import Folder
 
+from beamferry import remote
 from beamferry.access import first_error
 from beamferry.errors import TransientError
 from beamferry.lab.desy_faults import DesyFaults
@@ -280,7 +280,9 @@ def test_an_openssl_that_trusts_nobody_stops_nothing(at_desy: Callable[..., Desy
 def test_a_probe_that_is_called_wrongly_says_so() -> None:
     for arguments in (("--beamtime", BEAMTIME), ("--what", "x")):
         done = subprocess.run(
-            ("bash", str(SCRIPTS / "lftp_probe.sh"), *arguments), capture_output=True, check=False
+            ("bash", str(Path(remote.__file__).parent / "lftp_probe.sh"), *arguments),
+            capture_output=True,
+            check=False,
         )
         assert done.returncode == 78
         assert b"lftp_probe.sh: " in done.stderr

@@ -74,6 +74,34 @@ def test_a_server_that_refuses_takes_nothing_until_it_is_well_again(server: Mail
     assert len(server.messages()) == 1
 
 
+def test_one_recipient_can_be_refused_while_the_others_are_taken(server: MailServer) -> None:
+    with client(server) as mail:
+        mail.login(*server.login)
+        with server.refusing_recipient("b@x.uk"):
+            assert mail.sendmail("a@x.uk", ["b@x.uk", "c@x.uk"], MAIL) == {
+                "b@x.uk": (550, b"5.1.1 no such user")
+            }
+            with pytest.raises(smtplib.SMTPRecipientsRefused):
+                mail.sendmail("a@x.uk", ["b@x.uk"], MAIL)
+        mail.sendmail("a@x.uk", ["b@x.uk"], MAIL)
+    assert [message["recipients"] for message in server.messages()] == [["c@x.uk"], ["b@x.uk"]]
+
+
+def test_tls_from_the_first_byte_is_spoken_where_that_is_wanted(tmp_path: Path) -> None:
+    (tmp_path / "mail").mkdir()
+    authority = Authority(tmp_path / "ca")
+    server = MailServer(tmp_path / "mail", "127.0.0.1", free_port("127.0.0.1"), authority, implicit=True)
+    server.start()
+    try:
+        context = ssl.create_default_context(cafile=str(authority.ca_file))
+        with smtplib.SMTP_SSL(server.address, server.port, timeout=10, context=context) as mail:
+            mail.login(*server.login)
+            mail.sendmail("a@x.uk", ["b@x.uk"], MAIL)
+        assert len(server.messages()) == 1
+    finally:
+        server.stop()
+
+
 def test_its_certificate_passes_the_strictest_check_and_its_files_are_nobody_elses(
     server: MailServer,
 ) -> None:

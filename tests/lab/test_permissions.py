@@ -6,6 +6,7 @@ import os
 import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,11 +18,12 @@ from beamferry.engine import Choice, engine
 from beamferry.lab import Lab
 from beamferry.registry import load
 from beamferry.remote import Job, Session, parse_status, script_command
+from beamferry.remote.starts import Owner, Started, parse_start
 from beamferry.watch import Sign, leave, status_file
 from permissions import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from beamferry.access import Facts
@@ -67,19 +69,25 @@ class Chain:
     beamtime: Beamtime
     site: Site
 
-    def secret(self) -> None:
+    def secret(self, part: str) -> str | None:
         """Hand the password over, where there is one."""
-        name, place = self.beamtime.secret_connection, Job(self.beamtime.key, "").secret
-        if name is not None:
-            self.session.make_folder(place.rpartition("/")[0], mode=0o700)
-            word = self.lab.airflow_connections()[name]["password"]
-            self.session.write(place, word.encode(), mode=0o600)
+        name, job = self.beamtime.secret_connection, Job(self.beamtime.key, part)
+        if name is None:
+            return None
+        place = job.new_secret()
+        self.session.make_folder(job.folder, mode=0o700)
+        word = self.lab.airflow_connections()[name]["password"]
+        self.session.write(place, word.encode(), mode=0o600)
+        return place
 
-    def job(self, part: str, call: Call) -> str:
-        if part != "manifest":  # which does not reach out
-            self.secret()
+    def job(self, part: str, call: Callable[[Engine], Call]) -> str:
+        # The manifest does not reach out.
+        tool = engine(self.beamtime, self.site, None if part == "manifest" else self.secret(part))
         job = Job(self.beamtime.key, part)
-        self.session.checked(job.start("run", *call), timeout=60)
+        destination = self.beamtime.destination_path(self.site)
+        command = job.start("run", *call(tool), destination=destination, owner=Owner("1", "tests"))
+        started = parse_start(self.session.checked(command, timeout=60))
+        assert isinstance(started, Started), started
         while True:
             status = parse_status(self.session.checked(job.verb("status"), timeout=60))
             if status.state != "running":
@@ -89,16 +97,17 @@ class Chain:
 
     def dry_run(self) -> tuple[Facts, Counted]:
         """What access to it needs, and the listing."""
-        self.secret()
-        facts = access.parse_facts(self.session.checked(script_command(*self.tool.probe()), timeout=60))
-        return facts, self.tool.totals(self.job("dry_run", self.tool.dry_run(facts, CHOICE, None)))
+        secret = self.secret("probe")
+        probe = engine(self.beamtime, self.site, secret).probe()
+        facts = access.parse_facts(self.session.checked(script_command(*probe), timeout=60))
+        return facts, self.tool.totals(self.job("dry_run", lambda tool: tool.dry_run(facts, CHOICE, None)))
 
     def run(self) -> None:
         """All jobs of a run, and the manifest."""
         facts, totals = self.dry_run()
         for folder in self.tool.folders(totals) or (None,):
-            self.job("transfer", self.tool.transfer(facts, CHOICE, None, folder))
-        self.job("verify", self.tool.verify(CHOICE, 1))
+            self.job("transfer", partial(self.transfer, facts, folder))
+        self.job("verify", lambda tool: tool.verify(CHOICE, 1))
         self.session.make_folder(self.certificate, mode=0o755)
         arguments = census.manifest_arguments(
             Job(self.beamtime.key, "").work,
@@ -107,7 +116,10 @@ class Chain:
             streams=2,
             output=f"{self.certificate}/{MANIFEST_NAME}",
         )
-        self.job("manifest", ("manifest.sh", arguments))
+        self.job("manifest", lambda _: ("manifest.sh", arguments))
+
+    def transfer(self, facts: Facts, folder: str | None, tool: Engine) -> Call:
+        return tool.transfer(facts, CHOICE, None, folder)
 
     @property
     def tool(self) -> Engine:
@@ -144,9 +156,11 @@ def test_what_a_run_writes_on_rds_ssh_is_for_its_account_alone(chain: Chain) -> 
     assert watch.wrong == set()
     jobs = f"~/.beamferry/jobs/{chain.beamtime.key}"
     expected = {"transfer/result.json", "work/todo", "manifest/errors"}
-    expected |= {"secret"} if chain.beamtime.secret_connection else set()
     assert {f"{jobs}/{name}" for name in expected} <= watch.seen
-    assert f"{jobs}/secret" not in {f"{jobs}/{path.name}" for path in (watch.folder / "jobs").glob("*/*")}
+    with_secret = {name.split("/")[-2] for name in watch.seen if "/secret-" in name}
+    needing = {"probe", "dry_run", "transfer", "verify"} if chain.beamtime.secret_connection else set()
+    assert with_secret == needing
+    assert list((watch.folder / "jobs").glob("*/*/secret*")) == []
 
     certificate = Watch(chain.lab.on_rds(chain.certificate), "<destination>.certificate")
     certificate.look()

@@ -7,18 +7,18 @@ import resource
 import shutil
 import signal
 import stat
+import subprocess
+import tempfile
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
+from beamferry.remote.archive import agent_archive
 from beamferry_agent.answers import PublicationRequest
 from beamferry_agent.places import FullError, PlaceError, open_root
 from beamferry_agent.publication import publish
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NOBODY = 65534
 FILES = {"certificate.txt": "VERIFIED\nssh-ed25519 AAAA mallory\n", "certificate.json": "{}"}
@@ -140,6 +140,36 @@ def test_the_way_to_the_share_follows_links_of_root_and_of_no_other(root: Path) 
     with pytest.raises(PlaceError, match="is a link of somebody else"):
         issue(way, way / "mg2-1.certificate")
     assert not (root / "mg2-1.certificate").exists()
+
+
+@as_root
+def test_folders_on_the_way_need_not_be_readable() -> None:
+    """On shared machines /home and the folder of all shares may be passed and not listed."""
+    python = shutil.which("python3", path="/usr/bin:/bin")
+    if python is None:
+        pytest.skip("no python3 is here that another account may run")
+    with tempfile.TemporaryDirectory() as made:
+        way = Path(made)
+        share = way / "shares" / "group"
+        share.mkdir(parents=True)
+        for folder in (way, way / "shares"):
+            folder.chmod(0o711)
+        os.chown(share, NOBODY, NOBODY)
+        (way / "agent.pyz").write_bytes(agent_archive())
+        (way / "agent.pyz").chmod(0o644)
+        asked = PublicationRequest(str(share), str(share / "mg1-1.certificate"), FILES)
+        done = subprocess.run(
+            [python, "-I", str(way / "agent.pyz"), "publish"],
+            input=asked.to_json(),
+            capture_output=True,
+            text=True,
+            check=False,
+            user=NOBODY,
+            group=NOBODY,
+            extra_groups=[],
+        )
+        assert done.returncode == 0, done.stderr
+        assert (share / "mg1-1.certificate" / "certificate.txt").exists()
 
 
 def test_links_of_ones_own_lead_to_the_share_in_every_form(root: Path) -> None:

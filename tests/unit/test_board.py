@@ -99,12 +99,12 @@ class TestState:
         assert found.next_step.kind is Step.TRIGGER
 
     def test_late_says_until_when_a_transfer_must_begin(self) -> None:
-        # 24 days and 10 hours, six hours less than are left: tonight is too late.
+        # 24 days and 10 hours, six hours less than are left: its own minute, 03:06, is too late.
         slow = Known(plan=plan(OF, EARLIER, todo=84_384_000_000), rate=rate(EARLIER - HOUR, 40_000))
         found = of(slow)
         assert found.state is State.LATE
-        assert found.headline == "17 hours late: start by Tuesday 17 March"
-        assert found.forecast == "17 hours late: start by Tuesday 17 March"
+        assert found.headline == "14 hours late: start by Tuesday 17 March"
+        assert found.forecast == "14 hours late: start by Tuesday 17 March"
         # Under way it is too late to start.
         begun = replace(slow, moving=moving(NOW, 1_000, history=((1, 0), (3, 100))))
         assert "late: ends on" in of(begun, RUNNING).headline
@@ -245,10 +245,10 @@ class TestNextStep:
         waits = of(fetched, now=EARLIER + 2 * HOUR)
         assert waits.headline == "All bytes are at RDS, not verified yet"
 
-    def test_what_waits_for_tonight_needs_nobody(self) -> None:
+    def test_what_waits_for_its_nightly_run_needs_nobody(self) -> None:
         found = of(fresh_plan())
         assert found.state is State.WAITING
-        assert found.headline.startswith("Waits for tonight's run: done ")
+        assert found.headline.startswith("The next run begins tomorrow at 03:06: done ")
         assert found.next_step.kind is Step.NONE
         assert found.next_step.sentence.startswith(
             "Nothing: the nightly runs go on. 40.0 GB in 8,000 files left."
@@ -414,6 +414,15 @@ class TestSurroundings:
         assert (found.ok, found.sentence) == (True, "Alerts last ran today at 07:00")
         yesterday = alive(stored, now + timedelta(hours=12), "Europe/London")
         assert (yesterday.ok, yesterday.sentence) == (True, "Alerts last ran yesterday at 07:00")
+
+    def test_whom_the_mail_server_refuses_is_named_though_the_alerts_are_alive(self) -> None:
+        refused = {"recipient": "b@x.uk", "at": "2026-06-08T06:00:00Z", "words": "550 no such user"}
+        stored = {"at": "2026-06-08T06:00:00Z", "mails": 1, "recipients": 2, "refused": [refused]}
+        found = alive(stored, utc(2026, 6, 8, 14), "Europe/London")
+        assert not found.ok
+        assert found.sentence.startswith(
+            "Alerts last ran today at 07:00. The mail server refuses mails to b@x.uk (550 no such user): correct"
+        )
 
     def test_alerts_that_fell_silent_are_told(self) -> None:
         stored = {"at": "2026-06-08T06:00:00Z", "mails": 0, "recipients": 1}

@@ -286,3 +286,15 @@ def test_a_file_from_the_future_counts_as_one_without_a_time(oldest: int) -> Non
         plan=plan(OF, on(10)), verification=verdict(on(10), outcome=Outcome.DIFFERENT, oldest=oldest)
     )
     assert found(known, on(9))[Kind.MAY_MOVE].deadline.date() == ENDED + timedelta(days=30)
+
+
+def test_nobody_is_told_to_wait_for_a_run_whose_minute_has_passed_or_that_never_comes() -> None:
+    known = Known(plan=plan(OF, on(3)))
+    # This beamtime's minute is 03:06 UTC.
+    midnight = on(3).replace(hour=0, minute=30)
+    for now, said in (
+        (midnight, "rather than wait for the next one, tonight at 04:06."),
+        (midnight.replace(hour=4), "rather than wait for the next one, tomorrow at 04:06."),
+        (on(0), "as no nightly run comes any more."),
+    ):
+        assert found(known, now)[Kind.TAPE].todo == f"Start a run in mode sync now {said}"

@@ -148,10 +148,29 @@ def test_help_needs_nothing_and_sets_up_nothing(machine: Machine) -> None:
     assert not (machine.checkout / ".venv").exists()
 
 
-def test_an_unknown_verb_is_refused_with_the_list(machine: Machine) -> None:
-    done = machine.run("dance")
+@pytest.mark.parametrize(
+    ("verb", "said"),
+    [
+        ("dance", "there is no verb 'dance'"),
+        ("tset", "there is no verb 'tset'; did you mean 'test'?"),
+        ("Lab", "there is no verb 'Lab'; did you mean 'lab'?"),
+        ("beamfery", "there is no verb 'beamfery'; did you mean 'beamferry'?"),
+        ("deploytest", "there is no verb 'deploytest'; did you mean 'deploy-test'?"),
+        ("pu", "there is no verb 'pu'; did you mean 'up'?"),
+        ("xy", "there is no verb 'xy'"),
+        ("*", "there is no verb '*'"),
+        ("$(id)", "there is no verb '$(id)'"),
+    ],
+)
+def test_an_unknown_verb_is_said_and_the_nearest_one_with_the_list(
+    machine: Machine, verb: str, said: str
+) -> None:
+    done = machine.run(verb)
     assert done.returncode == 2
-    assert "./run VERB" in done.stderr
+    assert done.stdout == ""
+    first, _, rest = done.stderr.partition("\n")
+    assert first == f"run: {said}"
+    assert "./run VERB" in rest
     assert machine.calls() == []
 
 
@@ -204,7 +223,7 @@ def test_words_after_the_verb_arrive_as_they_are(machine: Machine) -> None:
 def tested(machine: Machine) -> Machine:
     """A machine whose environment is ready, where lint finds nothing."""
     machine.run("beamferry")
-    for name in ("ruff", "mypy", "lint-imports", "shellcheck"):
+    for name in ("ruff", "mypy", "lint-imports", "shellcheck", "vermin"):
         (machine.checkout / ".venv" / "bin" / name).symlink_to(machine.programs / "true")
     machine.calls()
     return machine

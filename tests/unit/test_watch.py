@@ -9,10 +9,12 @@ import pytest
 from watching import utc
 
 from beamferry.errors import PermanentError
+from beamferry.ledger import Refusal
 from beamferry.watch import STALE, Sign, Spoken, judge, last_sign, last_spoken, leave, status_file, to_speak
-from beamferry.watchdog import MailSettings, settings_from
+from beamferry.watchdog_mail import MailSettings, settings_from
 
 NOW = utc(2026, 4, 1, 7)
+REFUSED = Refusal(recipient="b@x.uk", at=NOW, words="550 no such user")
 WELL: dict[str, Any] = {
     "sign": Sign(at=NOW, mails=1, recipients=1),
     "path": Path("/x/alerts.json"),
@@ -40,6 +42,10 @@ def test_an_alarm_that_lives_is_not_complained_of() -> None:
         ({"health": None}, "web server does not answer"),
         ({"health": {"scheduler": "unhealthy"}}, "Airflow's scheduler is unhealthy"),
         ({"registry_problems": 2}, "2 problems in the registry"),
+        (
+            {"sign": Sign(at=NOW, mails=1, recipients=2, refused=(REFUSED,))},
+            "The mail server refuses mails to b@x.uk (550 no such user): correct the address",
+        ),
     ],
 )
 def test_each_silence_has_its_own_sentence(changed: dict[str, Any], said: str) -> None:
@@ -87,7 +93,14 @@ def test_the_watchdog_repeats_itself_once_a_day_and_tells_what_is_new_at_once(tm
 
 def test_mail_settings_are_an_airflow_connection_and_a_damaged_one_shows_no_password() -> None:
     text = '{"host": "mail", "port": 25, "login": "me", "password": "secret", "extra": {"from_email": "b@x"}}'
-    assert MailSettings.read(text) == MailSettings("mail", 25, "me", "secret", True, "b@x")
+    read = MailSettings.read(text)
+    assert (read.host, read.port, read.login, read.password, read.sender) == (
+        "mail",
+        25,
+        "me",
+        "secret",
+        "b@x",
+    )
     assert settings_from({}, None) is None
     assert settings_from({"AIRFLOW_CONN_SMTP_DEFAULT": text}, None) == MailSettings.read(text)
     with pytest.raises(PermanentError) as caught:

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import os
-import smtplib
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import httpx
-from airflow.providers.common.compat.sdk import AirflowException, conf
-from airflow.providers.smtp.hooks.smtp import SmtpHook
+from airflow.providers.common.compat.sdk import conf
 from airflow.sdk import BaseOperator, BaseSensorOperator
 
 from beamferry import mail
+from beamferry.airflow.post import Post
 from beamferry.airflow.state import BeamtimeState
+from beamferry.alerts import RecipientRefusedError
 from beamferry.digest import Watched, deliver, quiet, recipients
 from beamferry.errors import PermanentError, TransientError
+from beamferry.ledger import Refusal, Summaries, refusals
 from beamferry.plan import count
-from beamferry.watch import Sign, leave, status_file
+from beamferry.watch import Sign, last_sign, leave, status_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Mapping
 
     from airflow.sdk import Context
 
     from beamferry.airflow.state import Memory
     from beamferry.beamtime import Beamtime, Site
-    from beamferry.mail import Message
     from beamferry.registry import Registry
 
 # Holds what concerns no single beamtime: when alerts last ran, and the weekly summary's own memory.
@@ -45,8 +45,7 @@ _HEALTH_SECONDS = 10.0
 
 def link(beamtime: Beamtime) -> str:
     """Return the address of a beamtime's DAG in the web interface, '' where Airflow does not know its own."""
-    base = board()
-    return f"{base}/dags/{beamtime.dag_id}" if base else ""
+    return f"{base}/dags/{beamtime.dag_id}" if (base := board()) else ""
 
 
 def board() -> str:
@@ -78,77 +77,6 @@ def keeper(memory: Memory) -> Callable[[Watched], None]:
     return keep
 
 
-class Post:
-    """The mail server of the site, over one connection of the provider's hook.
-
-    Args:
-        site: names the Airflow connection.
-    """
-
-    def __init__(self, site: Site) -> None:
-        """Open nothing yet."""
-        self.connection = site.smtp_connection
-
-    @contextmanager
-    def _client(self) -> Iterator[tuple[SmtpHook, smtplib.SMTP]]:
-        try:
-            with SmtpHook(smtp_conn_id=self.connection) as hook:
-                # The hook's own way of sending knows HTML alone; its client has TLS and log-in behind it.
-                client = hook._smtp_client
-                if not isinstance(client, smtplib.SMTP):
-                    raise TransientError(
-                        "mail-no-client", "The mail server gave no connection", "this is tried again"
-                    )
-                yield hook, client
-        except smtplib.SMTPAuthenticationError as error:
-            raise PermanentError(
-                "mail-log-in-refused",
-                f"The mail server refused the log-in of connection {self.connection} (code {error.smtp_code})",
-                "put the present password into that connection in Airflow; it is not tried again by itself, so that "
-                "the account is not locked",
-            ) from error
-        except AirflowException as error:
-            raise PermanentError(
-                "mail-no-connection",
-                f"Airflow cannot use its connection {self.connection} for mails ({error})",
-                "add it under Admin, Connections: type SMTP, the mail server's name, and from_email in the extras",
-            ) from error
-        except (smtplib.SMTPException, OSError) as error:
-            raise TransientError(
-                "mail-refused",
-                f"The mail server of connection {self.connection} took no mail ({error})",
-                "this is tried again; if it stays, ask who runs the mail server",
-            ) from error
-
-    def send(self, message: Message) -> None:
-        """Hand one mail to the server; returns when the server took it.
-
-        Raises:
-            PermanentError: there is no such connection, it names no sender, or the log-in is refused.
-            TransientError: the server cannot be reached or took nothing.
-        """
-        with self._client() as (hook, client):
-            client.send_message(message.as_email(self._sender(hook), datetime.now(UTC)))
-
-    def _sender(self, hook: SmtpHook) -> str:
-        sender = hook.from_email
-        if not sender:
-            raise PermanentError(
-                "mail-no-sender",
-                f"Airflow's connection {self.connection} names no sender",
-                "write from_email into its extras",
-            )
-        return str(sender)
-
-    def prove(self) -> None:
-        """Log in and say nothing: shows that a mail could be sent; raises as ``send`` does."""
-        with self._client() as (hook, client):
-            self._sender(hook)
-            code, words = client.noop()
-            if code >= 400:  # noqa: PLR2004
-                raise smtplib.SMTPResponseException(code, words)
-
-
 def rehearsed(context: Context) -> date | None:
     """Return the day whose morning is rehearsed, None for the real thing."""
     day = context["params"].get("as_of")
@@ -169,7 +97,7 @@ class _Alerting(BaseOperator):
         day = rehearsed(context)
         if day is None:
             return datetime.now(UTC)
-        return datetime.combine(day, time(7), tzinfo=ZoneInfo(self.site.time_zone))
+        return datetime.combine(day, time(7), tzinfo=self.zone)
 
     def memory(self, context: Context) -> Memory:
         """Return the key of the ledger; a rehearsal has its own, so that it silences no real alert."""
@@ -178,28 +106,51 @@ class _Alerting(BaseOperator):
     @property
     def warning(self) -> str:
         """What keeps beamtimes from being watched."""
-        problems = len(self.registry.problems)
-        if not problems:
+        if not (problems := len(self.registry.problems)):
             return ""
         return f"{count(problems, 'problem')} in the registry: those beamtimes are not watched. Run 'beamferry check'."
 
     def day(self, now: datetime) -> date:
         """Return the day at the site."""
-        return now.astimezone(ZoneInfo(self.site.time_zone)).date()
+        return now.astimezone(self.zone).date()
 
-    def summary_due(self, now: datetime) -> bool:
-        """Say whether the weekly summary is wanted, it is Monday, and it was not sent today."""
-        if not self.site.weekly_summary:
-            return False
-        day = self.day(now)
-        sent = (BeamtimeState(ALERTS_ASSET).get("alerts") or {}).get("summary")
-        return day.weekday() == _MONDAY and sent != day.isoformat()
+    @property
+    def zone(self) -> ZoneInfo:
+        """The site's time zone."""
+        return ZoneInfo(self.site.time_zone)
 
-    def sign(self, *, mails: int, told: int) -> None:
-        """Leave the sign of life on disk, in the asset, and where a health check listens."""
-        sign = Sign(at=datetime.now(UTC), mails=mails, recipients=told)
-        leave(status_file(os.environ), sign)
-        BeamtimeState(ALERTS_ASSET).set("alerts_ran", sign.model_dump(mode="json"))
+    def summary_owed(self, person: str, now: datetime) -> bool:
+        """Say whether the weekly summary is wanted, it is Monday, and this person was not sent it today."""
+        day, wanted = self.day(now), self.site.weekly_summary
+        return wanted and day.weekday() == _MONDAY and summaries().owed(person, day, self.zone)
+
+    def refused(self, everything: Collection[Watched]) -> dict[str, Refusal]:
+        """Return whom the mail server refused when it was last given a mail for them."""
+        known = chain(summaries().outcomes, *(one.ledger.outcomes for one in everything))
+        return refusals(known, recipients(everything, self.site))
+
+    def awake(self, everything: Collection[Watched], now: datetime) -> list[str]:
+        """Return whom a mail can be tried for; who was refused for good today is tried again tomorrow.
+
+        That everybody is refused is the server's own fault: then all are tried.
+        """
+        people, refused = recipients(everything, self.site), self.refused(everything)
+        resting = {
+            person for person, one in refused.items() if one.for_good and self.day(one.at) == self.day(now)
+        }
+        return [person for person in people if person not in resting or len(resting) == len(people)]
+
+    def sign(self, *, mails: int, people: Collection[str], refused: Mapping[str, Refusal]) -> None:
+        """Leave the sign of life on disk, in the asset, and where a health check listens.
+
+        Where the server refuses everybody, the alarm did not do its work: the last sign is kept, and says whom.
+        """
+        whom = tuple(refused.values())
+        if people and len(refused) >= len(people):
+            if (last := last_sign(status_file(os.environ))) is not None:
+                self._leave(last.model_copy(update={"refused": whom}))
+            return
+        self._leave(Sign(at=datetime.now(UTC), mails=mails, recipients=len(people), refused=whom))
         address = conf.get("beamferry", "health_check_url", fallback="")
         if not address:
             return
@@ -208,6 +159,11 @@ class _Alerting(BaseOperator):
         except httpx.HTTPError as error:
             # Whoever listens there notices by himself that nothing came. The address may hold a key: not logged.
             self.log.warning("The health check could not be told: %s", type(error).__name__)
+
+    @staticmethod
+    def _leave(sign: Sign) -> None:
+        leave(status_file(os.environ), sign)
+        BeamtimeState(ALERTS_ASSET).set("alerts_ran", sign.model_dump(mode="json"))
 
 
 class AlertsDue(_Alerting, BaseSensorOperator):
@@ -228,9 +184,10 @@ class AlertsDue(_Alerting, BaseSensorOperator):
                 "The registry names nobody who is told of deadlines",
                 "write mail addresses under site: notify:",
             )
-        if rehearsed(context) is not None or self.summary_due(now):
-            return True
-        if any(one.ripe(self.site, person, now) for one in everything for person in people):
+        if rehearsed(context) is not None or any(
+            self.summary_owed(person, now) or any(one.ripe(self.site, person, now) for one in everything)
+            for person in self.awake(everything, now)
+        ):
             return True
         try:
             Post(self.site).prove()
@@ -238,56 +195,105 @@ class AlertsDue(_Alerting, BaseSensorOperator):
             self.log.warning("Nothing is due, but a mail could not be sent: %s", error)
         else:
             self.log.info("Nothing is due; the mail server answers")
-            self.sign(mails=0, told=len(people))
+            self.sign(mails=0, people=people, refused=self.refused(everything))
         return False
 
 
 class SendDigests(_Alerting):
     """Mail to everybody what is outstanding, one digest each, most urgent first."""
 
+    at_once = False
+
     def execute(self, context: Context) -> int:
         """Send; returns how many mails the server took.
+
+        What became of one person's mail is kept before the next one's is sent.
 
         Raises:
             TransientError: somebody's mail was not taken; the others have theirs, and the next try sends the rest.
         """
         now, memory = self.moment(context), self.memory(context)
-        rehearsal, post = rehearsed(context) is not None, Post(self.site)
+        rehearsal = rehearsed(context) is not None
         everything = watched(self.registry, memory, now)
-        people = recipients(everything, self.site)
-        sent, summary = 0, self.summary_due(now) and not rehearsal
-        failed: TransientError | None = None
-        for person in people:
+        people, refused = recipients(everything, self.site), self.refused(everything)
+        warning = " ".join(filter(None, (self.warning, *(f"{one.error}." for one in refused.values()))))
+        sent, failed = 0, dict[str, RecipientRefusedError | TransientError]()
+        for person in people if rehearsal else self.awake(everything, now):
             try:
-                made = deliver(
-                    person,
-                    everything,
-                    self.site,
-                    now,
-                    board=board(),
-                    warning=self.warning,
-                    keep=keeper(memory),
-                    send=lambda found: post.send(mail.digest(found, rehearsal=rehearsal)),
-                )
-                if made is None and summary:
-                    week = quiet(person, everything, self.site, now, board=board(), warning=self.warning)
-                    post.send(mail.all_well(week))
-                sent += made is not None or summary
-            except TransientError as error:
+                sent += self._tell(person, everything, now, warning, memory)
+            except (RecipientRefusedError, TransientError) as error:
                 self.log.warning("%s was not told: %s", person, error)
-                failed = error
+                failed[person] = error
             # The next person's mail must see what this one's changed; what is known stays that of the morning.
             everything = [
                 replace(one, ledger=BeamtimeState(one.beamtime.asset_name).ledger(memory))
                 for one in everything
             ]
-        if failed is not None:
-            raise failed
-        if summary:
-            BeamtimeState(ALERTS_ASSET).set(
-                "alerts", {"schema_version": 1, "summary": self.day(now).isoformat()}
-            )
         self.log.info("%d of %d people were told", sent, len(people))
-        if not rehearsal:
-            self.sign(mails=sent, told=len(people))
+        self._conclude(sent, failed, people, self.refused(everything), rehearsal=rehearsal)
         return sent
+
+    def _tell(
+        self, person: str, everything: list[Watched], now: datetime, warning: str, memory: Memory
+    ) -> bool:
+        """Send one person what is outstanding, else the summary where that is wanted; returns whether a mail went."""
+        rehearsal, post = memory == "rehearsal", Post(self.site)
+        summary = not rehearsal and not self.at_once and self.summary_owed(person, now)
+        made = deliver(
+            person,
+            everything,
+            self.site,
+            now,
+            board=board(),
+            warning=warning,
+            at_once=self.at_once,
+            keep=keeper(memory),
+            send=lambda found: post.send(mail.digest(found, rehearsal=rehearsal)),
+        )
+        if not summary:
+            return made is not None
+        if made is None:
+            week = quiet(person, everything, self.site, now, board=board(), warning=warning)
+            try:
+                post.send(mail.all_well(week))
+            except RecipientRefusedError as error:
+                _keep_summary(person, now, error.words)
+                raise
+        _keep_summary(person, now)
+        return True
+
+    def _conclude(
+        self,
+        sent: int,
+        failed: Mapping[str, RecipientRefusedError | TransientError],
+        people: Collection[str],
+        refused: Mapping[str, Refusal],
+        *,
+        rehearsal: bool,
+    ) -> None:
+        """Leave the sign of life where the alarm did its work, and raise what has to be tried again."""
+        server = [error for error in failed.values() if isinstance(error, TransientError)]
+        if not rehearsal and (sent or failed or not self.at_once) and (sent or not server):
+            self.sign(mails=sent, people=people, refused=refused)
+        if server:
+            raise server[-1]
+        owed = [one for person, one in refused.items() if person in failed and not one.for_good]
+        if failed and len(refused) >= len(people):
+            owed = list(refused.values())
+        if owed:
+            raise TransientError("mail-recipient-refused", owed[-1].error.problem, "this is tried again")
+
+
+class MailsAgain(SendDigests):
+    """Mail what should have been told at once and was not: nothing else, and nothing where there is none."""
+
+    at_once = True
+
+
+def summaries() -> Summaries:
+    """Return who got the weekly summary."""
+    return Summaries.read(BeamtimeState(ALERTS_ASSET).get("alerts"))
+
+
+def _keep_summary(person: str, now: datetime, refusal: str | None = None) -> None:
+    BeamtimeState(ALERTS_ASSET).set("alerts", summaries().sent(person, now, refusal).stored())

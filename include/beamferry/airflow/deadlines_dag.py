@@ -1,4 +1,4 @@
-"""The daily DAG of the alerts: wait until anything is due, then mail it."""
+"""The DAGs of the alerts: the daily one waits until anything is due, another sends again what could not be sent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airflow.sdk import DAG, Asset, Param
 
 from beamferry.airflow import alerting, policy
 from beamferry.airflow.state import asset
-from beamferry.watch import ALERTS_DAG
+from beamferry.watch import AGAIN_DAG, ALERTS_DAG
 
 if TYPE_CHECKING:
     from beamferry.beamtime import Site
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 REHEARSAL_ID = "deadlines_rehearsal"
 # Late enough for a night's transfers to have told how far they are, early enough for the same day's action.
 _MORNING = "0 7 * * *"
+# Day and night, and not in the minutes in which the daily one looks.
+_AGAIN = "10,40 * * * *"
 # Until the evening: what becomes due during the day, e.g. after a failure, is told on the same day.
 _WATCH = timedelta(hours=12)
 
@@ -59,6 +61,22 @@ def rehearsal_dag(registry: Registry, site: Site) -> DAG:
     return dag
 
 
+def again_dag(registry: Registry, site: Site) -> DAG:
+    """Return the DAG that tells on the same day what a task could not tell at once."""
+    shared = _shared(site)
+    with DAG(
+        AGAIN_DAG,
+        description="Mails again, on the same day, what could not be mailed at once",
+        doc_md=_AGAIN_DOC,
+        schedule=_AGAIN,
+        is_paused_upon_creation=False,
+        # The next run is the next try.
+        **(shared | {"default_args": {"retries": 0}}),
+    ) as dag:
+        alerting.MailsAgain(task_id="send_again", registry=registry, site=site, inlets=_inlets(registry))
+    return dag
+
+
 def _shared(site: Site) -> dict[str, Any]:
     return {
         "start_date": pendulum.datetime(2021, 1, 1, tz=site.time_zone),
@@ -69,10 +87,14 @@ def _shared(site: Site) -> dict[str, Any]:
     }
 
 
-def _chain(registry: Registry, site: Site) -> None:
+def _inlets(registry: Registry) -> list[Asset]:
+    """Return the assets whose state the tasks use; as inlets they open it."""
     memory = Asset(name=alerting.ALERTS_ASSET, uri=f"x-beamferry:{alerting.ALERTS_ASSET}", group="beamferry")
-    # As inlets, the assets open their state to the tasks.
-    inlets = [memory, *(asset(one) for one in registry.beamtimes if not one.archived)]
+    return [memory, *(asset(one) for one in registry.beamtimes if not one.archived)]
+
+
+def _chain(registry: Registry, site: Site) -> None:
+    inlets = _inlets(registry)
     due = alerting.AlertsDue(
         task_id="alerts_due",
         registry=registry,
@@ -90,6 +112,11 @@ _DOC = """
 Looks every morning at what is known of each beamtime. When anybody has to be told of anything, `send_digests` mails
 one digest to each person, the most urgent first; while nobody has, `alerts_due` waits until the evening and proves
 every quarter of an hour that the mail server answers.
+"""
+
+_AGAIN_DOC = """
+A failure, a wanted log-in and a certificate are mailed at once by the task that has them. Where the mail server took no
+mail then, this sends it, twice an hour. Mostly there is nothing to do, and it ends at once.
 """
 
 _REHEARSAL_DOC = """

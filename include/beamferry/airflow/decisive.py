@@ -18,6 +18,7 @@ _VERSION = 1
 # What made each record, for the sentence about one that is not there.
 _MAKERS = {
     "facts": "verify_access",
+    "listing": "dry_run",
     "plan": "parse_totals",
     "moved": "transfer",
     "verdict": "verify_sizes",
@@ -26,7 +27,9 @@ _MAKERS = {
 
 @dataclass(frozen=True)
 class RunRecords:
-    """The records of one run of a beamtime: ``facts``, ``plan``, ``moved`` and ``verdict``; a later run's replace them.
+    """What one run of a beamtime found; a later run's records replace them.
+
+    They are ``facts``, ``listing``, ``plan``, ``moved`` and ``verdict``.
 
     Args:
         beamtime: the beamtime's key.
@@ -40,7 +43,7 @@ class RunRecords:
         """Keep a record."""
         record = {"version": _VERSION, "run_id": self.run_id, "value": value}
         session.make_folder(self._folder, mode=0o700)
-        session.write(self._path(name), json.dumps(record).encode(), mode=0o600)
+        session.write(self._path(name), json.dumps(record, ensure_ascii=False).encode(), mode=0o600)
 
     def add(self, session: Session, name: str, part: str, value: JsonValue) -> None:
         """Keep a part of a record that is made in several; the parts of one run are made one after the other."""

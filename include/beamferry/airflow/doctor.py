@@ -17,12 +17,13 @@ from airflow.providers.ssh.hooks.ssh import SSHHook
 
 from beamferry import access
 from beamferry.airflow import secret
-from beamferry.airflow.alerting import Post
+from beamferry.airflow.post import Post
 from beamferry.connection import explain_connection
 from beamferry.engine import engine
 from beamferry.errors import BeamferryError
 from beamferry.registry import load
-from beamferry.remote import Job, Session, script_command
+from beamferry.remote import Session, script_command
+from beamferry.watch import last_sign, status_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -70,6 +71,7 @@ def examine(registry_file: Path, beamtime_id: str | None, airflow: Mapping[str, 
         )
         return
     yield _mails(registry.site, airflow)
+    yield from _refused(airflow)
     connection = registry.site.rds_connection
     try:
         _borrow_connection(connection, airflow)
@@ -112,6 +114,13 @@ def _mails(site: Site, airflow: Mapping[str, str]) -> Check:
     return Check(ok=True, sentence=f"The mail server of {site.smtp_connection} answers; {told} every alert")
 
 
+def _refused(airflow: Mapping[str, str]) -> Iterator[Check]:
+    """Yield whom the mail server refused when the alerts last had something to tell them."""
+    sign = last_sign(status_file(airflow))
+    for one in sign.refused if sign is not None else ():
+        yield Check(ok=False, sentence=f"{one.at:%Y-%m-%d %H:%M} UTC: {one.error}")
+
+
 def _beamtime(session: Session, beamtime: Beamtime, site: Site) -> Iterator[Check]:
     """Yield what the task verify_access would find."""
     tool, today = engine(beamtime, site), datetime.now(UTC).date()
@@ -119,11 +128,9 @@ def _beamtime(session: Session, beamtime: Beamtime, site: Site) -> Iterator[Chec
     if refusal is not None:
         yield Check(ok=False, sentence=f"{beamtime.id}: {refusal}")
         return
-    secret.hand_over(session, beamtime)
-    try:
-        facts = access.parse_facts(session.checked(script_command(*tool.probe()), timeout=PROBE_TIMEOUT))
-    finally:
-        session.remove(Job(beamtime.key, "").secret)
+    with secret.handed_over(session, beamtime, "probe") as file:
+        probe = engine(beamtime, site, file).probe()
+        facts = access.parse_facts(session.checked(script_command(*probe), timeout=PROBE_TIMEOUT))
     for finding in tool.judge(facts, today):
         text = finding.sentence if finding.error is None else str(finding.error)
         yield Check(ok=finding.ok, sentence=f"{beamtime.id}: {text}")

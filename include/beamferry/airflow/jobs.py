@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from zoneinfo import ZoneInfo
 
 from airflow.providers.ssh.operators.ssh_remote_job import SSHRemoteJobOperator
 
+from beamferry.airflow.installation import installation
 from beamferry.airflow.login import NOTICE, AttendedJobTrigger, AttendedTask
 from beamferry.airflow.policy import POLL_SECONDS
-from beamferry.airflow.triggers import KILLED
+from beamferry.airflow.triggers import ENDED, KILLED, OtherJobTrigger, state_now
 from beamferry.errors import BeamferryError, PermanentError, TransientError
 from beamferry.remote import Job, parse_status
+from beamferry.remote.starts import Busy, Started, parse_start
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 RECONNECTS = 20
 # Seconds for job.sh's own verbs; "stop" waits up to 15 seconds for a process group to end.
 VERB_TIMEOUT = 90.0
+# A worker's task that is ended has five seconds left.
+WORKER_TIMEOUT = 3.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,9 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
     # Nothing is rendered: a path from the registry may hold what looks like a template.
     template_fields: Sequence[str] = ()
     part: ClassVar[str]
+    # The start of the job that this try has to do with, and the try; for `on_kill`.
+    generation: str | None = None
+    of: Any = None
     # Whether the job talks to the facility.
     reaches_out: ClassVar[bool] = True
 
@@ -100,51 +108,100 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
                 if not persons.open:
                     self.ask(context, persons)
             notice_at = self.notice_at(session) if self.reaches_out else None
-            self.hand_over_secret(session)
+            self.hand_over_secret(session, self.part)
             # What this job tells takes the place of what the last one told, which may have ended without a word.
             self.state.keep_course()
-            command = self.job.start(context["run_id"], *self.call(context, session))
-            how = session.checked(command, timeout=VERB_TIMEOUT).strip()
-        self.log.info("Job '%s' on RDS-SSH: %s", self.part, how)
-        return self.wait(context, notice_at)
+            how = self.start(context, session)
+            if isinstance(how, Busy):
+                self.wait_for(how)
+            self.generation, self.of = how.generation, context["ti"]
+        self.log.info("Job '%s' on RDS-SSH: %s", self.part, how.how)
+        return self.wait(context, notice_at, how.generation)
 
-    def wait(self, context: Context, notice_at: float | None = None) -> None:
+    def start(self, context: Context, session: Session) -> Started | Busy:
+        """Start the job on RDS-SSH; a start that fails leaves no password there."""
+        try:
+            command = self.job.start(
+                context["run_id"],
+                *self.call(context, session),
+                destination=self.beamtime.destination_path(self.site),
+                owner=installation(self.state),
+            )
+            return parse_start(session.checked(command, timeout=VERB_TIMEOUT))
+        except PermanentError:
+            # One whose answer was lost may run all the same, and needs it; if it does not, the next start removes it.
+            if self.secret is not None:
+                session.remove(self.secret)
+            raise
+
+    def wait_for(self, other: Busy) -> NoReturn:
+        """Wait in the triggerer until somebody else's job has ended, and begin then.
+
+        Raises:
+            TransientError: nobody knows of a job to wait for.
+        """
+        zone = ZoneInfo(self.site.time_zone)
+        beamtime, _, part = other.job.partition("/")
+        if not part or other.reason == "unread":
+            raise other.error(self.beamtime.key, zone)
+        self.log.warning("This run waits: %s", other.sentence(self.beamtime.key, zone))
+        self.defer(trigger=OtherJobTrigger(**self.watching(Job(beamtime, part))), method_name="other_ended")
+
+    def other_ended(self, context: Context, event: dict[str, Any]) -> Any:  # noqa: ARG002
+        """Begin, now that the job of somebody else has ended; if it has not, that is said once more."""
+        return self.begin(context)
+
+    def watching(self, job: Job) -> dict[str, Any]:
+        """Return what every trigger takes that watches a job on RDS-SSH."""
+        return {
+            "beamtime": job.beamtime,
+            "part": job.part,
+            "ssh_conn_id": self.ssh_conn_id,
+            "remote_host": None,
+            "job_id": job.part,
+            "job_dir": job.folder,
+            "log_file": f"{job.folder}/log",
+            "exit_code_file": f"{job.folder}/exit_code",
+            "remote_os": "posix",
+            "poll_interval": self.poll_interval,
+            "max_reconnect_attempts": self.max_reconnect_attempts,
+        }
+
+    def wait(self, context: Context, notice_at: float | None, generation: str | None) -> None:
         """Hand over to the triggerer; no worker slot is held meanwhile."""
         self.defer(
             trigger=AttendedJobTrigger(
                 notice_at=notice_at,
-                beamtime=self.beamtime.key,
-                part=self.part,
                 asset=self.beamtime.asset_name,
                 run_id=context["run_id"],
-                ssh_conn_id=self.ssh_conn_id,
-                remote_host=None,
-                job_id=self.part,
-                job_dir=self.job.folder,
-                log_file=f"{self.job.folder}/log",
-                exit_code_file=f"{self.job.folder}/exit_code",
-                remote_os="posix",
-                poll_interval=self.poll_interval,
-                max_reconnect_attempts=self.max_reconnect_attempts,
+                generation=generation,
+                **self.watching(self.job),
             ),
             method_name="execute_complete",
+            kwargs={"generation": generation},
         )
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+    def execute_complete(self, context: Context, event: dict[str, Any], generation: str | None = None) -> Any:
         """Read the result from its own file on RDS-SSH and say what it means."""
+        self.generation, self.of = generation, context["ti"]
         with self.telling(context), self.rds() as session:
             status = parse_status(session.checked(self.job.verb("status"), timeout=VERB_TIMEOUT))
+            if generation is not None and status.generation != generation:
+                raise TransientError(
+                    "job-replaced",
+                    f"Job '{self.part}' on RDS-SSH is not the one that this run started: its folder was removed, "
+                    "or somebody else has started the job since",
+                    "nothing to do: the next try starts it, or waits for the other one",
+                )
             if status.state == "running" and event.get("exit_code") == NOTICE:
                 self.give_notice(session)
-                return self.wait(context)
+                return self.wait(context, None, generation)
             if status.state == "running":
                 raise TransientError(
                     "rds-ssh-lost",
                     f"RDS-SSH could not be asked for the job any more ({event.get('message')}); the job goes on",
                     "nothing to do: the next try attaches to it",
                 )
-            # Scripts remove it when they end; those that were killed could not.
-            session.remove(self.job.secret)
             ended = self.read_end(session, KILLED if status.exit_code is None else status.exit_code)
             try:
                 value = self.finish(context, session, ended)
@@ -176,6 +233,18 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
         )
 
     def on_kill(self) -> None:
-        """Stop the job's whole process group when the task is stopped before it waits in the triggerer."""
+        """Stop the job's processes when a person stops the task before it waits in the triggerer.
+
+        A worker that is shut down ends its tasks in the same way; then the job goes on, and the next try attaches.
+        """
+        if self.generation is None:
+            return
+        state = state_now(self.of, WORKER_TIMEOUT)
+        if state not in ENDED:
+            self.log.warning(
+                "The job on RDS-SSH goes on: the task is %s, and its next try attaches to it", state
+            )
+            return
         with self.rds() as session:
-            self.log.info("Stopped: %s", session.checked(self.job.verb("stop"), timeout=VERB_TIMEOUT))
+            stop = self.job.stop(generation=self.generation)
+            self.log.info("Stopped: %s", session.checked(stop, timeout=VERB_TIMEOUT))

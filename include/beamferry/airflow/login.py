@@ -17,7 +17,7 @@ from beamferry import login
 from beamferry.airflow import notices
 from beamferry.airflow.policy import POLL_SECONDS
 from beamferry.airflow.task import BeamtimeTask
-from beamferry.airflow.triggers import RemoteJobTrigger
+from beamferry.airflow.triggers import ENDED, RemoteJobTrigger, task_state
 from beamferry.errors import BeamferryError, TransientError
 from beamferry.known import LogIn
 from beamferry.rsync import ssh_words
@@ -98,8 +98,9 @@ class LogInTrigger(BaseTrigger):
             await _close(conn)
 
     async def on_kill(self) -> None:
-        """Forget that a person is waited for when a person stops the task."""
-        await AssetStateStoreAccessor(name=self.asset).adelete("log_in")
+        """Forget that a person is waited for when a person stops the task, not when another triggerer has it."""
+        if await task_state(self) in ENDED:
+            await AssetStateStoreAccessor(name=self.asset).adelete("log_in")
 
 
 async def _close(conn: asyncssh.SSHClientConnection | None) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
 from beamferry import mail
-from beamferry.airflow.alerting import Post, keeper, link
+from beamferry.airflow.alerting import keeper, link
+from beamferry.airflow.post import Post
 from beamferry.airflow.state import BeamtimeState
 from beamferry.airflow.task import BeamtimeTask
-from beamferry.alerts import Kind
+from beamferry.alerts import Kind, RecipientRefusedError
 from beamferry.digest import Watched, in_words, item, settle
 from beamferry.errors import BeamferryError, PermanentError
 
@@ -27,7 +29,7 @@ _log = logging.getLogger(__name__)
 def tell(beamtime: Beamtime, site: Site) -> int:
     """Mail what cannot wait to everybody who was not told yet; returns how many mails the server took.
 
-    A mail server that refuses is no reason for a task to fail: the next morning's digest tells what this could not.
+    A mail server that refuses is no reason for a task to fail: ``mails_again`` tells the same day what this could not.
     """
     state, sent, now = BeamtimeState(beamtime.asset_name), 0, datetime.now(UTC)
     at = in_words(now, site)
@@ -45,8 +47,13 @@ def tell(beamtime: Beamtime, site: Site) -> int:
                     keep=keeper("alerts"),
                     send=partial(Post(site).send, message),
                 )
+            except RecipientRefusedError as error:
+                # What became of it is in the ledger; the next person may well be told.
+                _log.warning("%s was not told: %s", recipient, error)
+                watched = replace(watched, ledger=state.ledger("alerts"))
+                break
             except BeamferryError as error:
-                _log.warning("%s was not told yet, the morning's digest will do it: %s", recipient, error)
+                _log.warning("%s was not told yet, it is tried again within the hour: %s", recipient, error)
                 return sent
             sent += 1
     return sent

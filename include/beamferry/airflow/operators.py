@@ -68,6 +68,8 @@ class DryRun(RemoteJobOperator):
     def finish(self, context: Context, session: Session, ended: Ended) -> JsonValue:
         """Return the figures as the script left them."""
         self.raise_for(ended)
+        # Whatever is changed at the source from here on is changing, not missing.
+        self.records(context).write(session, "listing", int(ended.result["began"]))
         return ended.stats
 
 
@@ -195,7 +197,8 @@ class VerifySizes(RemoteJobOperator):
     def finish(self, context: Context, session: Session, ended: Ended) -> JsonValue:
         """Have the differences judged on RDS-SSH, keep the verdict with the beamtime, and return it."""
         self.raise_for(ended)
-        result, plan, facts = ended.result, self.plan(context, session), self.facts(context, session)
+        result, facts = ended.result, self.facts(context, session)
+        began = self.records(context).read_if_made(session, "listing")
         lists = f"{self.job.work}/verify"
         source, destination = _end(result, "source"), _end(result, "destination")
         # The lists can be as long as the beamtime: they are read where they are.
@@ -207,10 +210,12 @@ class VerifySizes(RemoteJobOperator):
                     only_source=int(result["only_source"]),
                     only_destination=int(result["only_destination"]),
                     mismatches=int(result["content_mismatches"]),
+                    unstable=int(result["unstable"]),
+                    unresolved=int(result["unresolved"]),
                 ),
                 source=source,
                 destination=destination,
-                transfer_began=None if plan is None else plan.made_at,
+                listing_began=began if isinstance(began, int) else None,
                 modify_window=int(result.get("modify_window", 0 if facts.traits.modes else 2)),
                 keeps_links=facts.traits.links,
             ),
@@ -220,10 +225,12 @@ class VerifySizes(RemoteJobOperator):
             level=self.chosen(context).verification,
             source=source,
             destination=destination,
-            sampled_files=int(result["sampled_files"]),
+            sampled_files=int(result["sampled_files"]) - int(result["again_files"]),
             sampled_bytes=int(result["sampled_bytes"]),
             partial_files=int(result["destination_partials"]),
             checked_at=pendulum.now("UTC").subtract(seconds=int(result["seconds"])),
+            again_files=int(result["again_files"]),
+            cached_files=int(result["cached"]),
         )
         self.state.set("verification", verdict.for_state().model_dump(mode="json"))
         self.log.info(verdict.sentence)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import pendulum
@@ -12,7 +11,7 @@ from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
 
 from beamferry.airflow.params import Mode
 from beamferry.errors import PermanentError, TransientError
-from beamferry.forecast import NIGHT_BEGINS, NIGHT_ENDS
+from beamferry.forecast import nightly_at
 
 if TYPE_CHECKING:
     from datetime import date, datetime
@@ -73,7 +72,5 @@ def skip_reason(task_id: str, *, mode: Mode, scheduled: bool, now: datetime, tap
 
 def nightly(key: str) -> str:
     """Return a cron expression between 22:00 and 05:59 UTC, always the same for a beamtime, spread over all."""
-    window = (NIGHT_ENDS.hour - NIGHT_BEGINS.hour) % 24 * 60
-    minute = int.from_bytes(sha256(key.encode()).digest()[:4]) % window
-    hour = (NIGHT_BEGINS.hour + minute // 60) % 24
-    return f"{minute % 60} {hour} * * *"
+    at = nightly_at(key)
+    return f"{at.minute} {at.hour} * * *"

@@ -29,6 +29,7 @@ Key = Literal[
     "alerts",
     "rehearsal",
     "alerts_ran",
+    "installation",
 ]
 # Where the ledger of real alerts is, and that of rehearsals.
 Memory = Literal["alerts", "rehearsal"]

@@ -43,6 +43,9 @@ class BeamtimeTask(BaseOperator):
         kwargs: what the operator takes.
     """
 
+    # The file on RDS-SSH that was handed over for this try's job.
+    secret: str | None = None
+
     def __init__(self, *, beamtime: Beamtime, site: Site, **kwargs: Any) -> None:
         """Keep both models; they come from the registry again each time the DAG is parsed."""
         super().__init__(**kwargs)
@@ -62,11 +65,11 @@ class BeamtimeTask(BaseOperator):
     @property
     def engine(self) -> Engine:
         """What brings this beamtime home."""
-        return engine(self.beamtime, self.site)
+        return engine(self.beamtime, self.site, self.secret)
 
-    def hand_over_secret(self, session: Session) -> None:
-        """Put the password of the facility's account on RDS-SSH, if this beamtime needs one."""
-        secret.hand_over(session, self.beamtime)
+    def hand_over_secret(self, session: Session, part: str) -> None:
+        """Put the password of the facility's account on RDS-SSH for a job, if this beamtime needs one."""
+        self.secret = secret.hand_over(session, self.beamtime, part)
 
     def chosen(self, context: Context) -> Options:
         """Return what the run was asked to do; skip this task when that leaves it out.

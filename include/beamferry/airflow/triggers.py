@@ -4,39 +4,84 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from typing import Any
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.ssh.triggers.ssh_remote_job import SSHRemoteJobTrigger
+from airflow.sdk.exceptions import AirflowRuntimeError
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from beamferry.airflow.state import BeamtimeState
 from beamferry.errors import TransientError
 from beamferry.forecast import Sample, recorded
-from beamferry.remote import Job, Progress, parse_status
+from beamferry.remote import Job, Progress, Status, parse_status
+from beamferry.remote.installing import install
+
+if TYPE_CHECKING:
+    from airflow.triggers.base import BaseTrigger
 
 # What a shell reports for a process that was killed; the operator reads it as "died, start again".
 KILLED = 137
+# Seconds of the thirty that Airflow gives a trigger that it cancels.
+STATE_TIMEOUT = 15.0
+# States of a task that does not go on: only then is its job of use to nobody.
+ENDED = frozenset({"failed", "success", "skipped", "upstream_failed", "removed"})
 
 
-class RemoteJobTrigger(SSHRemoteJobTrigger):
-    """The provider's trigger, asking job.sh instead of looking for an exit code: it knows of dead jobs too.
+def _ask(of: Any) -> str:
+    found = RuntimeTaskInstance.get_task_states(
+        dag_id=of.dag_id, task_ids=[of.task_id], run_ids=[of.run_id], map_index=of.map_index
+    )
+    states = list(found.get(of.run_id, {}).values())
+    if not states:
+        return "removed"
+    return "none" if states[0] is None else str(states[0])
+
+
+def state_now(of: Any, timeout: float) -> str:
+    """Return the state of a task instance, ``removed`` where its run is gone, ``unknown`` if nobody says in time.
+
+    Asks in a thread of its own: a signal may have come while the caller was itself waiting for Airflow's answer.
+    """
+    answer: Future[str] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(_ask(of))
+        except AirflowRuntimeError:
+            answer.set_result("unknown")
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        return answer.result(timeout=timeout)
+    except TimeoutError:
+        return "unknown"
+
+
+async def task_state(trigger: BaseTrigger) -> str:
+    """Return the state of the task that waits in the triggerer."""
+    return (
+        "unknown"
+        if trigger.task_instance is None
+        else await asyncio.to_thread(state_now, trigger.task_instance, STATE_TIMEOUT)
+    )
+
+
+class _Watching(SSHRemoteJobTrigger):
+    """The provider's trigger for one of our jobs.
 
     Args:
         beamtime: the beamtime's key.
         part: the part of its work that the job does.
-        asset: name of the asset whose state gets the progress.
-        run_id: the DAG run that waits.
         kwargs: what the provider's trigger takes.
     """
 
-    def __init__(self, *, beamtime: str, part: str, asset: str, run_id: str, **kwargs: Any) -> None:
+    def __init__(self, *, beamtime: str, part: str, **kwargs: Any) -> None:
         """Keep what names the job; the connection is opened when the trigger runs."""
         super().__init__(**kwargs)
         self.beamtime = beamtime
         self.part = part
-        self.asset = asset
-        self.run_id = run_id
-        self._published: Progress | None = None
-        self._history: tuple[Sample, ...] | None = None
 
     @property
     def job(self) -> Job:
@@ -46,17 +91,71 @@ class RemoteJobTrigger(SSHRemoteJobTrigger):
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return this class and all that it takes to make it again in another triggerer."""
         _, kwargs = super().serialize()
-        own = {"beamtime": self.beamtime, "part": self.part, "asset": self.asset, "run_id": self.run_id}
+        own = {"beamtime": self.beamtime, "part": self.part}
         return f"{type(self).__module__}.{type(self).__qualname__}", {**kwargs, **own}
+
+    async def _connect(self) -> Any:
+        """Connect, and bring the scripts: after an upgrade no task may have done so yet."""
+        conn = await super()._connect()
+        await asyncio.wait_for(install(conn), timeout=self.command_timeout)
+        return conn
+
+    async def _status(self, conn: Any) -> Status:
+        """Ask for the job.
+
+        Raises:
+            ConnectionError: the answer is not readable; the base class reconnects, and gives up after its limit.
+        """
+        _, line, _ = await self._run_command(conn, shlex.join(self.job.verb("status")))
+        try:
+            return parse_status(line)
+        except TransientError as error:
+            raise ConnectionError(str(error)) from error
+
+
+class OtherJobTrigger(_Watching):
+    """Waits until a job has ended that is somebody else's, and never stops it."""
+
+    async def _check_completion(self, conn: Any) -> int | None:
+        """Return 0 when it does not run any more, however it ended."""
+        return None if (await self._status(conn)).state == "running" else 0
+
+    async def _read_log_chunk(self, conn: Any) -> tuple[str, int]:  # noqa: ARG002
+        """Leave the other's log to the other."""
+        return "", self.log_offset
+
+
+class RemoteJobTrigger(_Watching):
+    """Asks job.sh instead of looking for an exit code: it knows of dead jobs too.
+
+    Args:
+        asset: name of the asset whose state gets the progress.
+        run_id: the DAG run that waits.
+        generation: the start of the job that is watched, None for a job of an earlier version.
+        kwargs: what names the job, and what the provider's trigger takes.
+    """
+
+    def __init__(self, *, asset: str, run_id: str, generation: str | None = None, **kwargs: Any) -> None:
+        """Keep what is told of the job."""
+        super().__init__(**kwargs)
+        self.asset = asset
+        self.run_id = run_id
+        self.generation = generation
+        self._published: Progress | None = None
+        self._history: tuple[Sample, ...] | None = None
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return this class and all that it takes to make it again in another triggerer."""
+        path, kwargs = super().serialize()
+        own = {"asset": self.asset, "run_id": self.run_id, "generation": self.generation}
+        return path, {**kwargs, **own}
 
     async def _check_completion(self, conn: Any) -> int | None:
         """Publish the progress; return the exit code once the job ended, and 137 for one that died."""
-        _, line, _ = await self._run_command(conn, shlex.join(self.job.verb("status")))
-        try:
-            status = parse_status(line)
-        except TransientError as error:
-            # The base class reconnects on connection errors and gives up after its limit.
-            raise ConnectionError(str(error)) from error
+        status = await self._status(conn)
+        if self.generation is not None and status.generation != self.generation:
+            self.log.warning("The job on RDS-SSH is another one by now, or its folder is gone")
+            return KILLED
         if status.progress is not None and status.progress != self._published:
             if await self._publish(status.progress):
                 self._published = status.progress
@@ -78,10 +177,20 @@ class RemoteJobTrigger(SSHRemoteJobTrigger):
         return await state.publish(progress, part=self.part, run_id=self.run_id, history=self._history)
 
     async def on_kill(self) -> None:
-        """Stop the whole process group on RDS-SSH when a person stops the task."""
+        """Stop the job's processes on RDS-SSH when a person stops the task; a task that goes on keeps its job.
+
+        Airflow cancels a trigger also when another triggerer has taken it over, as it does from one that stood still
+        for a while, and when the task was cleared: the next try then attaches to the job.
+        """
+        state = await task_state(self)
+        if state not in ENDED:
+            self.log.warning(
+                "The job on RDS-SSH goes on: the task is %s, and another triggerer or try has it", state
+            )
+            return
         conn = await self._connect()
         try:
-            stopped = await conn.run(shlex.join(self.job.verb("stop")), check=False)
+            stopped = await conn.run(shlex.join(self.job.stop(generation=self.generation)), check=False)
             self.log.info("Stopped the job on RDS-SSH: %s", stopped.stdout)
         finally:
             # Closing waits for the far side; a person's "stop" must not.

@@ -10,10 +10,12 @@ from airflow.providers.ssh.operators.ssh import SSHOperator
 from airflow.sdk.exceptions import DownstreamTasksSkipped
 
 from beamferry import access
+from beamferry.airflow import secret
 from beamferry.airflow.login import AttendedTask
+from beamferry.engine import engine
 from beamferry.errors import PermanentError
 from beamferry.metadata import parse_metadata, readme_text
-from beamferry.remote import Job, script_command
+from beamferry.remote import script_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,13 +95,9 @@ class VerifyAccess(AttendedTask, SSHOperator):
 
     def probe(self, rds: Session) -> access.Facts:
         """Return what the probe sees."""
-        self.hand_over_secret(rds)
-        try:
-            return access.parse_facts(
-                rds.checked(script_command(*self.engine.probe()), timeout=PROBE_TIMEOUT)
-            )
-        finally:
-            rds.remove(Job(self.beamtime.key, "").secret)
+        with secret.handed_over(rds, self.beamtime, "probe") as file:
+            probe = engine(self.beamtime, self.site, file).probe()
+            return access.parse_facts(rds.checked(script_command(*probe), timeout=PROBE_TIMEOUT))
 
     def keep_metadata(self, facts: access.Facts) -> None:
         """Keep what the facility itself says of the beamtime; a file that cannot be read is told and stops nothing."""

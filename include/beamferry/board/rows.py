@@ -9,7 +9,7 @@ from beamferry.alerts import Kind
 from beamferry.board.answers import Row, State, Urls, Verification
 from beamferry.board.case import Case
 from beamferry.board.steps import next_step
-from beamferry.outlook import days_left
+from beamferry.outlook import days_left, next_run
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -127,11 +127,11 @@ def _at_rest(case: Case) -> str:
         return f"Asked back from tape on {case.beamtime.restore_requested:%-d %B %Y}"
     if case.known.plan is None:
         return "No run has looked at it yet"
-    return (
-        f"Waits for tonight's run: {case.forecast}"
-        if case.forecast
-        else "All bytes are at RDS, not verified yet"
-    )
+    if not case.forecast:
+        return "All bytes are at RDS, not verified yet"
+    begins = next_run(case.beamtime, case.site, case.now)
+    waits = f"The next run begins {begins}" if begins else "Waits for a run that you start"
+    return f"{waits}: {case.forecast}"
 
 
 def _waits_for(case: Case) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from beamferry.alerts import Kind
 from beamferry.board.answers import NextStep, State, Step
-from beamferry.outlook import outlook
+from beamferry.outlook import next_run, outlook
 from beamferry.plan import sentence
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _under_way(case: Case) -> NextStep | None:
 
 
 def _start(case: Case, paths: Paths, may: May) -> NextStep:
-    """Return that a run is to be started, unless tonight's is soon enough."""
+    """Return that a run is to be started, unless the next nightly one is soon enough."""
     known, first = case.known, next(iter(case.alerts), None)
     if first is not None and first.kind is Kind.NEW_DATA:
         return NextStep(kind=Step.NONE, label="", sentence=f"{first.detail} {first.todo}")
@@ -141,7 +141,9 @@ def _start(case: Case, paths: Paths, may: May) -> NextStep:
     elif case.asked_back:
         said = "When the facility says that the data is back on disk, start a run."
     elif known.plan is None:
-        said = "The first run begins by itself at night; start one now to know at once how much there is."
+        begins = next_run(case.beamtime, case.site, case.now)
+        by_itself = f"A run begins by itself {begins}; start" if begins else "Start"
+        said = f"{by_itself} one now to know at once how much there is."
     else:
         ahead = outlook(case.beamtime, case.site, known, case.now)
         return NextStep(

@@ -42,6 +42,9 @@ def alive(stored: object, now: datetime, zone: str) -> Alerts:
             ran_at=None, ok=False, sentence="The alerts have not run yet, so nobody is told anything"
         )
     ran = f"Alerts last ran {_when(sign.at, now, zone)}"
+    if sign.refused and now - sign.at <= STALE:
+        told = ". ".join(str(one.error) for one in sign.refused)
+        return Alerts(ran_at=sign.at, ok=False, sentence=f"{ran}. {told}")
     if now - sign.at <= STALE:
         return Alerts(ran_at=sign.at, ok=True, sentence=ran)
     return Alerts(

@@ -1,17 +1,20 @@
 """The lab's mail server: takes every message and keeps it as one line of JSON.
 
-Run as ``python -m beamferry.lab.mail ADDRESS PORT MAILBOX RECORD MARK [CERTIFICATE LOGIN]``; the record names the
-process when it listens. With a certificate it takes mail after STARTTLS and a log-in only; LOGIN is a file with
-name and password, one a line. While the file MARK is there it takes nothing.
+Run as ``python -m beamferry.lab.mail ADDRESS PORT MAILBOX RECORD MARK [CERTIFICATE LOGIN [implicit]]``; the record
+names the process when it listens. With a certificate it takes mail after TLS and a log-in only: after STARTTLS, or
+with ``implicit`` TLS from the first byte. LOGIN is a file with name and password, one a line. While the file MARK is
+there it takes nothing; the file beside it that ends in ``.recipients`` holds as JSON what it answers to single ones.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import ssl
 import sys
+import warnings
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from pathlib import Path
@@ -50,6 +53,17 @@ class Mailbox:
         self.mailbox = mailbox
         self.mark = mark
 
+    async def handle_RCPT(  # noqa: N802
+        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
+    ) -> str:
+        """Take a recipient, or answer what the file says of this one; the name is aiosmtpd's."""
+        file = self.mark.with_suffix(".recipients")
+        answers: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
+        if address in answers:
+            return answers[address]
+        envelope.rcpt_tos.append(address)
+        return "250 known"
+
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
         """Keep one message; the name is aiosmtpd's."""
         if self.mark.exists():
@@ -62,7 +76,9 @@ class Mailbox:
         return "250 kept"
 
 
-def _security(certificate: str | None = None, login: str | None = None) -> dict[str, Any]:
+def _security(
+    certificate: str | None = None, login: str | None = None, way: str = "starttls"
+) -> dict[str, Any]:
     """Return what makes the controller ask for TLS and a log-in, nothing without a certificate."""
     if certificate is None or login is None:
         return {}
@@ -77,13 +93,13 @@ def _security(certificate: str | None = None, login: str | None = None) -> dict[
         # A failure that counts as handled would get no answer at all.
         return AuthResult(success=good, handled=good)
 
-    return {
-        "tls_context": context,
-        "require_starttls": True,
-        "auth_required": True,
-        "auth_require_tls": True,
-        "authenticator": check,
-    }
+    asked = {"auth_required": True, "authenticator": check}
+    if way == "implicit":
+        # aiosmtpd knows no other TLS than STARTTLS when it judges whether a log-in is safe, and warns of this one.
+        logging.getLogger("mail.log").setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", module="aiosmtpd")
+        return {**asked, "ssl_context": context, "auth_require_tls": False}
+    return {**asked, "tls_context": context, "require_starttls": True, "auth_require_tls": True}
 
 
 def main() -> None:

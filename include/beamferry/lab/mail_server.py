@@ -35,12 +35,14 @@ class MailServer:
         address: loopback address.
         port: TCP port.
         authority: signs its certificate; without one it speaks in clear and asks for no log-in.
+        implicit: whether it speaks TLS from the first byte, as on port 465, rather than after STARTTLS.
     """
 
     folder: Path
     address: str
     port: int
     authority: Authority | None = None
+    implicit: bool = False
 
     @property
     def mailbox(self) -> Path:
@@ -59,12 +61,22 @@ class MailServer:
     @property
     def connection(self) -> dict[str, Any]:
         """The Airflow connection to it, as ``AIRFLOW_CONN_<ID>`` takes it in JSON."""
-        extra: dict[str, Any] = {"disable_ssl": True, "from_email": SENDER, "retry_limit": 1, "timeout": 5}
+        extra: dict[str, Any] = {
+            "disable_ssl": not self.implicit,
+            "from_email": SENDER,
+            "retry_limit": 1,
+            "timeout": 5,
+        }
         found: dict[str, Any] = {"conn_type": "smtp", "host": self.address, "port": self.port}
         if self.authority is None:
             return {**found, "extra": {**extra, "disable_tls": True}}
         name, password = self.login
-        return {**found, "login": name, "password": password, "extra": {**extra, "disable_tls": False}}
+        return {
+            **found,
+            "login": name,
+            "password": password,
+            "extra": {**extra, "disable_tls": self.implicit},
+        }
 
     @contextmanager
     def refusing(self) -> Iterator[None]:
@@ -74,6 +86,16 @@ class MailServer:
             yield
         finally:
             self._mark.unlink(missing_ok=True)
+
+    @contextmanager
+    def refusing_recipient(self, address: str, answer: str = "550 5.1.1 no such user") -> Iterator[None]:
+        """Let it answer this to one recipient for a while, and take all others."""
+        file = self._mark.with_suffix(".recipients")
+        file.write_text(json.dumps({address: answer}))
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
 
     @property
     def _mark(self) -> Path:
@@ -109,6 +131,8 @@ class MailServer:
         if self.authority is not None:
             _ = self.login
             secure = (str(self.authority.issue((self.address, "localhost"))), str(self.folder / "mail.login"))
+            if self.implicit:
+                secure = (*secure, "implicit")
         with log.open("wb") as output:
             # With a session and a parent of its own it outlives this command.
             subprocess.run(

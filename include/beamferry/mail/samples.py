@@ -53,7 +53,7 @@ _TAPE = _item(
     (
         "Goes to tape in 3 days",
         "51.1 GB in 8,412 files left. Done 47 hours before tape, on Tuesday 9 June, at the measured rate.",
-        "Start a run in mode sync now rather than wait for tonight.",
+        "Start a run in mode sync now rather than wait for the next one, tonight at 23:41.",
     ),
     title="Fatigue of Ti-6Al-4V",
 )
@@ -121,7 +121,7 @@ _EARLY = _item(
     (
         "Could already be moving to tape",
         "The facility's policy promises 30 days from a file's creation; the oldest file is of Thursday 7 May.",
-        "Start a run in mode sync now rather than wait for tonight.",
+        "Start a run in mode sync now rather than wait for the next one, tonight at 23:41.",
     ),
     tape=("Friday 19 June 2026", 11),
     done=(1_900_000_000_000, 2_000_000_000_000),

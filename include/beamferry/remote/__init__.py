@@ -6,32 +6,37 @@ Paths are relative to the home of the account on RDS-SSH, where both ssh and SFT
 from __future__ import annotations
 
 import hashlib
-import json
+import secrets
 import shlex
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 from beamferry.connection import RDS_SSH
 from beamferry.errors import PermanentError, TransientError
 from beamferry.remote.archive import agent_archive
+from beamferry.remote.status import Progress as Progress
+from beamferry.remote.status import Status as Status
+from beamferry.remote.status import parse_status as parse_status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import paramiko
 
+    from beamferry.remote.starts import Owner
+
 HOME = ".beamferry"
 # Script bundles of earlier versions may still be running a job, so each version has a folder of its own.
 BIN = f"{HOME}/bin"
 JOBS = f"{HOME}/jobs"
+# Outside of what they guard: nothing of ours removes them.
+LOCKS = f"{HOME}/locks"
 
 # What is read back of a result or of an error listing; more than this is not for people or for Airflow.
 READ_LIMIT = 256 * 1024
-
-State = Literal["absent", "running", "finished", "dead"]
 
 
 @cache
@@ -88,84 +93,52 @@ class Job:
         """Folder with the lists that the parts of one beamtime share."""
         return f"{JOBS}/{self.beamtime}/work"
 
-    @property
-    def secret(self) -> str:
-        """File that holds the password of the facility's account while a job of the beamtime runs."""
-        return f"{JOBS}/{self.beamtime}/secret"
+    def new_secret(self) -> str:
+        """Return the name of a file for the password of the facility's account, which no other job or try has."""
+        return f"{self.folder}/secret-{secrets.token_hex(8)}"
 
     @property
     def lock(self) -> str:
-        """File whose lock lets one job of a beamtime run at a time."""
-        return f"{JOBS}/{self.beamtime}/lock"
+        """File whose lock lets one job of a beamtime run at a time; beside it lie those of the destinations."""
+        return f"{LOCKS}/{self.beamtime}"
 
-    def start(self, key: str, script: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
+    def start(
+        self, key: str, script: str, arguments: tuple[str, ...], *, destination: str, owner: Owner
+    ) -> tuple[str, ...]:
         """Return the command that starts the job, or attaches to it when the same one is under way.
 
         Args:
             key: names the run that asks; a finished job answers for the same key only.
             script: file name in the bundle.
             arguments: the script's own arguments.
+            destination: folder that the job writes or reads; one job at a time has it.
+            owner: the Airflow installation that asks; the job of another one is never stopped.
         """
         return script_command(
             "job.sh",
             (
                 "start",
-                *("--job", self.folder, "--lock", self.lock, "--key", key),
+                *("--job", self.folder, "--lock", self.lock, "--destination", destination),
+                *("--key", key, "--owner", owner.id, "--name", owner.name),
                 *("--", *script_command(script, arguments)[1:]),
             ),
         )
 
-    def verb(self, verb: Literal["status", "stop", "acknowledge"]) -> tuple[str, ...]:
-        """Return the command that asks for the job's status, stops it, or forgets that it ended."""
+    def verb(self, verb: Literal["status", "acknowledge"]) -> tuple[str, ...]:
+        """Return the command that asks for the job's status, or forgets that it ended."""
         return script_command("job.sh", (verb, "--job", self.folder))
 
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a job is: bytes and files done of all that it has to do, and bytes per second just now."""
-
-    phase: str
-    bytes_done: int
-    bytes_total: int
-    files_done: int
-    files_total: int
-    rate: int
-    updated: int
-
-
-@dataclass(frozen=True)
-class Status:
-    """What ``job.sh status`` says: ``heartbeat_age`` in seconds, -1 when there never was one."""
-
-    state: State
-    exit_code: int | None
-    heartbeat_age: int
-    progress: Progress | None
-
-
-def parse_status(text: str) -> Status:
-    """Read the line that ``job.sh status`` prints.
-
-    Raises:
-        TransientError: the line is not what job.sh prints, e.g. because the connection broke in the middle.
-    """
-    try:
-        raw = json.loads(text)
-        progress = raw["progress"]
-        if raw["state"] not in {"absent", "running", "finished", "dead"}:
-            raise ValueError(raw["state"])
-        return Status(
-            cast("State", raw["state"]),
-            None if raw["exit_code"] is None else int(raw["exit_code"]),
-            int(raw["heartbeat_age"]),
-            None if progress is None else Progress(**progress),
+    def stop(self, *, generation: str | None = None, owner: str | None = None) -> tuple[str, ...]:
+        """Return the command that stops the job, if it is of this generation, and of this installation."""
+        return script_command(
+            "job.sh",
+            (
+                "stop",
+                *("--job", self.folder),
+                *(("--generation", generation) if generation else ()),
+                *(("--owner", owner) if owner else ()),
+            ),
         )
-    except (ValueError, KeyError, TypeError) as error:
-        raise TransientError(
-            "job-status-unreadable",
-            f"RDS-SSH gave no readable status of the job ({error})",
-            "this is tried again; if it stays, look at ~/.beamferry/jobs on RDS-SSH",
-        ) from error
 
 
 @dataclass(frozen=True)
@@ -248,8 +221,8 @@ class Session:
             return ""
 
     def write(self, path: str, content: bytes, *, mode: int) -> None:
-        """Write a file whole or not at all: under another name first, then renamed over the old one."""
-        new = f"{path}.new"
+        """Write a file whole or not at all: under a name that nobody else has, then renamed over the old one."""
+        new = f"{path}.{secrets.token_hex(8)}.new"
         with self.sftp.open(new, "wb") as file:
             # Before there is anything in it that others should not read.
             self.sftp.chmod(new, mode)

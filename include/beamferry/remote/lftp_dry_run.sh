@@ -4,7 +4,7 @@
 #   lftp_dry_run.sh --work W --streams N --destination D --modify-window SECONDS [--exclude PATH]... [--folder NAME]...
 #                   [--tokens yes] FACILITY'S ARGUMENTS (see lftp.sh)
 #
-# Leaves W/source.census (all that was listed), W/damaged (paths whose content a comparison found to differ), W/todo (records PATH//f//SIZE//MTIME// of the files to fetch),
+# Leaves W/source.census (all that was listed), W/damaged (paths whose content differed when it was compared), W/todo (records PATH//f//SIZE//MTIME// of the files to fetch),
 # W/todo.totals and W/modify_window. $BEAMFERRY_JOB/stats has a line "total" and one for each folder, "." being the
 # files in the beamtime's own folder: KIND FILES BYTES FILES-TO-FETCH BYTES-TO-FETCH
 # FOLDERS-TO-MAKE NAME.
@@ -52,6 +52,14 @@ tick() {
   files=$(cat "$scratch/listing/records" 2>/dev/null | tr -cd '\0' | wc -c) || files=0
   report 0 0 "$files" "$files"
 }
+suspect_unflushed
+# What is known to differ is to be fetched, whatever its size and time say. A memory that is damaged was put aside, and
+# the next comparison makes it anew.
+: >"$work/damaged"
+code=0
+ask_agent recall destination "$destination" output "$work/damaged" mark yes >/dev/null || code=$?
+((code == 0 || code == 65)) || finish "$code"
+listing_began=$(now)
 start_ticker
 
 list_source "$scratch/source.census"
@@ -65,8 +73,6 @@ if [[ -d $destination ]]; then
   rm -f "$scratch/destination.raw"
 fi
 
-# What the last comparison found to differ is fetched again, though size and time agree.
-cp -f "$work/verify/mismatches" "$work/damaged" 2>/dev/null || : >"$work/damaged"
 awk -v damaged="$work/damaged" -v destination="$scratch/destination" -v window="$modify_window" -v todo="$scratch/todo" \
   -v stats="$scratch/stats" -v totals="$scratch/totals" -f "$here/missing.awk" "$scratch/source.census" 2>>"$errors" ||
   finish 11
@@ -83,4 +89,4 @@ echo "The listing found $files_total files, $bytes_total bytes to fetch."
 if ((round_folders)); then
   echo "$round_folders folders have exactly 1,000 entries: two listings agree, yet servers cut theirs at such numbers."
 fi
-finish 0 modify_window "$modify_window" round_folders "$round_folders"
+finish 0 modify_window "$modify_window" round_folders "$round_folders" began "$listing_began"

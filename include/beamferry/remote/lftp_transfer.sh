@@ -58,6 +58,7 @@ partial=$destination/.beamferry-partial
 # Each folder has its own: when it is whole, nothing in there is of use.
 staging=$partial/.beamferry-lftp/$(printf '%s' "$folder" | sha256sum | cut -c1-16)
 as_data mkdir -p -- "$destination" "$staging" 2>>"$errors" || finish 11
+note_unflushed
 
 resumed=0 refused=0 since=0 before_bytes=0 before_files=0
 read -r before_bytes before_files < <(placed_so_far)
@@ -183,6 +184,7 @@ while [[ -s $live/pending ]]; do
   [[ ! -s $live/pending ]] || sleep 1 || :
 done
 
+flush_destination
 # All have had their turn: what is left there is of files that may not be read or have changed.
 rm -rf -- "$staging"
 rmdir -- "${staging%/*}" "$partial" 2>/dev/null || :

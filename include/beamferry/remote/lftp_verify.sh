@@ -61,7 +61,7 @@ out=$work/verify scratch=$work/verify/scratch live=$work/verify/live
 rm -rf "$out"
 mkdir -p "$scratch" "$live"
 
-bytes_chosen=0 files_chosen=0 compared_bytes=0 compared_files=0 code=0
+bytes_chosen=0 files_chosen=0 compared_bytes=0 compared_files=0 code=0 cached=0 unresolved=0
 tick() {
   local files bytes
   if [[ $phase == census ]]; then
@@ -81,6 +81,15 @@ end_with() { # CODE
   stop_ticker
   finish "$1"
 }
+
+end_badly() { # CODE
+  end_with "$1"
+}
+
+# Records of the first that the second does not hold; comm -z is younger (coreutils 8.25) than some hosts.
+only_in() { sorted -m "$1" "$2" "$2" | uniq -z -u; }
+
+recall_mismatches
 
 # --- census -----------------------------------------------------------------------------------------------
 
@@ -114,11 +123,11 @@ awk -v tokens="$list_tokens" -v chosen="$(printf '%s\n' ${folders[@]+"${folders[
     if (tokens != "yes" && path ~ /^shared\/asapo-token[^\/]*\.txt$/) next
     printf "%s%c", $0, 0
   }' "$scratch/destination.raw" | sorted -o "$out/destination.census" 2>>"$errors" || end_with 11
-only_in() { sorted -m "$1" "$2" "$2" | uniq -z -u; }
 only_in "$out/source.census" "$out/destination.census" >"$out/only_source"
 only_in "$out/destination.census" "$out/source.census" >"$out/only_destination"
 : >"$out/sampled"
 : >"$out/mismatches"
+: >"$out/unstable"
 
 # --- content ----------------------------------------------------------------------------------------------
 
@@ -165,8 +174,9 @@ read_odd_fates() {
   sed -n 's/^unread [0-9]* /beamferry: unread: /p' "$live/odd" >>"$errors"
 }
 
-if [[ $level != sizes ]]; then
-  choose_files
+choose_files
+if [[ -s $scratch/chosen ]]; then
+  leave_the_cache
   awk 'BEGIN { RS = "\0" }
     { at = index($0, "//"); printf "- %s - %s\n", substr($0, at + 5), substr($0, 1, at - 1) }' "$scratch/chosen" >"$live/pending"
   read -r files_chosen bytes_chosen < <(awk '{ bytes += $2 } END { printf "%d %.0f\n", NR, bytes }' "$live/pending")
@@ -202,6 +212,7 @@ if [[ $level != sizes ]]; then
   sorted -o "$out/sampled" "$out/sampled"
   sorted -o "$out/mismatches" "$out/mismatches"
 fi
+remember_mismatches
 
 # --- result -----------------------------------------------------------------------------------------------
 
@@ -218,7 +229,8 @@ for end in source destination; do
 done
 partials=$(xargs -0 -r -I{} find "$destination/{}" -type f -printf . <"$out/partials" | wc -c)
 facts+=(destination_partials "$partials" sampled_files "$compared_files" sampled_bytes "$compared_bytes")
-facts+=(content_mismatches "$(count_records "$out/mismatches")")
+facts+=(content_mismatches "$(count_records "$out/mismatches")" unstable 0)
+facts+=(unresolved "$unresolved" again_files "$(count_records "$scratch/again")" cached "$cached")
 facts+=(only_source "$(count_records "$out/only_source")" only_destination "$(count_records "$out/only_destination")")
 facts+=(modify_window "$modify_window" round_folders "$round_folders" lost "$lost")
 rm -rf "$scratch" "$live"

@@ -40,8 +40,9 @@ say() { # KEY VALUE: what is not printable becomes a blank, so that a value is o
   printf '%s=%s\n' "$1" "$(printf '%s' "$2" | tr -s '\000-\037\177' ' ' | head -c 300)"
 }
 
-put() { # FILE: takes stdin, whole or not at all
-  cat >"$1.new" && mv -f "$1.new" "$1"
+put() { # FILE: takes stdin, whole or not at all; two at once have two names
+  local new=$1.$BASHPID-$RANDOM.new
+  cat >"$new" && mv -f "$new" "$1"
 }
 
 remember_life() {

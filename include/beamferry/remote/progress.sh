@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2034  # what begin and set_far set is read by the scripts
+# shellcheck disable=SC2034,SC2154  # what begin and set_far set is read by the scripts
 # What every job script shares: its progress, its result, what it heard on stderr, and its end. To be sourced.
 #
 # BEAMFERRY_JOB is the job's folder. A script calls begin, starts its children, may have a ticker report on
@@ -34,8 +34,9 @@ begin() { # PHASE TOOLS: the phase names the result too; TOOLS, a pattern of pgr
   trap 'unexpected $?' EXIT
 }
 
-put() { # FILE: takes stdin, whole or not at all
-  cat >"$1.new" && mv -f "$1.new" "$1"
+put() { # FILE: takes stdin, whole or not at all; two at once have two names
+  local new=$1.$BASHPID-$RANDOM.new
+  cat >"$new" && mv -f "$new" "$1"
 }
 
 require() { # TOOL...: or ends the job with 77
@@ -182,6 +183,58 @@ finish() { # CODE [KEY NUMBER]...: writes the result and ends the job
     echo '}'
   } | put "$BEAMFERRY_JOB/result.json"
   exit "$code"
+}
+
+json_text() { # TEXT: as a JSON string; what else JSON would have escaped, no path of ours holds
+  local text=${1//\\/\\\\}
+  printf '"%s"' "${text//\"/\\\"}"
+}
+
+# Asks the agent; its answer goes to stdout, its complaint to `errors`.
+ask_agent() { # VERB [KEY TEXT]...
+  local verb=$1 separator='{'
+  shift
+  {
+    while (($#)); do
+      printf '%s"%s":%s' "$separator" "$1" "$(json_text "$2")"
+      separator=,
+      shift 2
+    done
+    echo '}'
+  } | sh "$here/agent.sh" "$verb" 2>>"$errors"
+}
+
+# Flushes what was written at the destination: until then a loss of power could undo what is called fetched.
+flush_destination() { # or ends the job with 11
+  local words
+  [[ -d $destination ]] || return 0
+  # -f, for this file system alone, came with coreutils 8.24.
+  if sync -f / 2>/dev/null; then
+    words=$(sync -f -- "$destination" 2>&1) || { echo "$words" >>"$errors" && finish 11; }
+  else
+    sync
+  fi
+  rm -f "$work/unflushed"
+}
+
+boot_id() { cat /proc/sys/kernel/random/boot_id; }
+
+# From now until flush_destination what is written may be lost with the host's power.
+note_unflushed() {
+  printf '%s %s\n' "$(boot_id)" "$(now)" | put "$work/unflushed"
+}
+
+# Has everything that an earlier boot of this host wrote, and may not have flushed, fetched and compared again.
+suspect_unflushed() {
+  local boot since
+  [[ -s $work/unflushed ]] || return 0
+  read -r boot since <"$work/unflushed"
+  if [[ $boot != "$(boot_id)" && -d $destination ]]; then
+    echo "The host was restarted before all was flushed: files of that time are fetched and compared again."
+    (cd -- "$destination" && find . -type f -newerct "@$since" -printf '%P\0') >"$work/suspects" 2>>"$errors" || finish 23
+    ask_agent suspect destination "$destination" list "$work/suspects" >/dev/null || finish $?
+  fi
+  rm -f "$work/unflushed"
 }
 
 # Sets what the scripts are told about the far side: `far`, the command that runs there, and `far_folder`.

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2154  # the sourcing script sets what is read here
+# shellcheck disable=SC2034,SC2154  # the sourcing script sets what is read here
 # Which files' content is compared. To be sourced after census.sh.
 
 # Files with content that are at both ends with the same size, as PATH//f//SIZE. Cutting off the time keeps the
@@ -35,14 +35,58 @@ choose_sample() {
   done
 }
 
-# Writes `scratch`/chosen, records PATH//f//SIZE: all files that are at both ends with one size, or a sample of them.
+# Writes `scratch`/chosen, records PATH//f//SIZE of files that are at both ends with one size: all of them, a sample, or
+# none, and in every case those of `scratch`/remembered, which differed before. Those that are chosen for that alone are
+# in `scratch`/again. With everything_again=yes all are chosen, whatever the level is.
 choose_files() {
   uniq -z -d <(sorted -m <(common_files "$out/source.census") <(common_files "$out/destination.census")) >"$scratch/common"
+  : >"$scratch/again"
+  if [[ $level == full || $everything_again == yes ]]; then
+    mv "$scratch/common" "$scratch/chosen"
+    return
+  fi
+  : >"$scratch/random"
   if [[ $level == sampled ]]; then
     # More candidates than samples, as some may not fit in the bytes.
     shuf -z -n $((samples * 4)) --random-source=<(seeded_bytes) "$scratch/common" >"$scratch/shuffled"
-    choose_sample <"$scratch/shuffled" | sorted -o "$scratch/chosen"
-  else
-    mv "$scratch/common" "$scratch/chosen"
+    choose_sample <"$scratch/shuffled" | sorted -o "$scratch/random"
   fi
+  if [[ -s $scratch/remembered ]]; then
+    ask_agent select list "$scratch/common" paths "$scratch/remembered" output "$scratch/wanted" >/dev/null || end_badly $?
+    only_in "$scratch/wanted" "$scratch/random" >"$scratch/again"
+  fi
+  sorted -m "$scratch/random" "$scratch/again" -o "$scratch/chosen"
+}
+
+# Writes `scratch`/remembered. A memory that is damaged was put aside: what it held is found by comparing everything.
+everything_again=no
+recall_mismatches() {
+  local code=0
+  : >"$scratch/remembered"
+  suspect_unflushed
+  ask_agent recall destination "$destination" output "$scratch/remembered" mark no >/dev/null || code=$?
+  case $code in
+    0) ;;
+    65) everything_again=yes ;;
+    *) end_badly "$code" ;;
+  esac
+}
+
+# Lets the next reading of what was chosen come from the storage, not from this machine's memory. Sets `cached`: files that
+# could not be taken out of it.
+leave_the_cache() {
+  local answer
+  flush_destination
+  [[ -d $destination ]] || return 0
+  answer=$(ask_agent forget folder "$destination" list "$scratch/chosen") || end_badly $?
+  [[ $answer =~ \"kept\":\ ([0-9]+) ]] || end_badly 76
+  cached=${BASH_REMATCH[1]}
+}
+
+# Settles what is remembered by what was found. Sets `unresolved`, a count.
+remember_mismatches() {
+  local answer
+  answer=$(ask_agent remember destination "$destination" folder "$out") || end_badly $?
+  [[ $answer =~ \"unresolved\":\ ([0-9]+) ]] || end_badly 76
+  unresolved=${BASH_REMATCH[1]}
 }

@@ -72,6 +72,7 @@ set_far "$words" "$account" "$host" "$source"
 # rsync 3.5 does not follow a link of another owner's to the destination (exit 3): go where it leads.
 destination=$(readlink -m -- "$destination")
 as_data mkdir -p -- "$destination" 2>>"$errors" || finish 11
+note_unflushed
 
 # rsync's unfinished files are kept in one folder of their own: what a kill -9 leaves there is found and removed,
 # and the sizes of what is there show how far the streams are. It lies in the partial folder, which nothing lists.
@@ -290,6 +291,7 @@ if ((code == 0)) && [[ -e $work/unswept ]]; then
   find "$destination" -type d -name .beamferry-partial -prune -exec rm -rf -- {} + 2>>"$errors" || :
   rm -rf "$work/unswept" "$work/ranges"
 fi
+flush_destination
 stop_ticker
 if ((code == 0)); then report "$bytes_total" "$bytes_total" "$files_total" "$files_total"; fi
 echo "The finishing pass ended with code $code."

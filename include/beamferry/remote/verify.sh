@@ -5,7 +5,8 @@
 #             --host H --account A --source P --destination D --ssh "ssh -o ..." [--exclude PATH]...
 #
 # Leaves in W/verify: source.census, destination.census, only_source, only_destination (records, see census.sh),
-# sampled and mismatches (paths whose content was compared, and those that differ). Exit 0 when the comparison
+# sampled and mismatches (paths whose content was compared, and those that differ), unstable (those of the latter that the
+# source reads differently each time) and unresolved (paths that differed before and could not be compared). Exit 0 when the comparison
 # could be made, whatever it found; 23 when something could not be read, 24 when it went away meanwhile.
 set -euo pipefail
 here=$(dirname "$0")
@@ -52,7 +53,7 @@ out=$work/verify scratch=$work/verify/scratch
 rm -rf "$out"
 mkdir -p "$scratch"
 
-bytes_chosen=0 files_chosen=0 shards=0
+bytes_chosen=0 files_chosen=0 shards=0 cached=0 unresolved=0
 tick() {
   local files
   if [[ $phase == census ]]; then
@@ -75,6 +76,8 @@ end_badly() { # CODE ERRORS-FILE...
 
 # Records of the first that the second does not hold; comm -z is younger (coreutils 8.25) than some hosts.
 only_in() { sorted -m "$1" "$2" "$2" | uniq -z -u; }
+
+recall_mismatches
 
 # --- census -----------------------------------------------------------------------------------------------
 
@@ -113,28 +116,50 @@ only_in "$out/source.census" "$out/destination.census" >"$out/only_source"
 only_in "$out/destination.census" "$out/source.census" >"$out/only_destination"
 : >"$out/sampled"
 : >"$out/mismatches"
+: >"$out/unstable"
 
 # --- content ----------------------------------------------------------------------------------------------
 
 # Prints how many files of a shard were compared; one that an end could not read is left out.
 compare_digests() { # NUMBER
   awk -v far="$scratch/far.$1.sums" -v near="$scratch/near.$1.sums" -v sampled="$out/sampled" \
-    -v mismatches="$out/mismatches" '
+    -v mismatches="$out/mismatches" -v differ="$scratch/differ" '
     BEGIN { RS = "\0" }
     {
       if ((getline a < far) <= 0 || (getline b < near) <= 0) exit 65
       if (a == "-" || b == "-") next
       path = substr($0, 1, index($0, "//") - 1)
       printf "%s%c", path, 0 >> sampled
-      if (a != b) printf "%s%c", path, 0 >> mismatches
+      if (a != b) {
+        printf "%s%c", path, 0 >> mismatches
+        printf "%s%c", $0, 0 >> differ
+        printf "%s%c", a, 0 >> (differ ".sums")
+      }
       compared++
     }
     END { printf "%d\n", compared }' "$scratch/shard.$1"
 }
 
+# Reads at the source once more what differs: bytes that come out differently each time are no fault of RDS.
+read_again() {
+  local code=0
+  [[ -s $scratch/differ ]] || return 0
+  cp "$scratch/differ" "$scratch/shard.again"
+  awk 'BEGIN { RS = "\0" } { print substr($0, index($0, "//") + 5) }' "$scratch/differ" >"$scratch/shard.again.sizes"
+  digest far again "$far_folder" "${far[@]}" sh -s || code=$?
+  ((code <= 1)) || end_badly "$code" "$scratch/far.again.errors"
+  awk -v first="$scratch/differ.sums" -v second="$scratch/far.again.sums" -v unstable="$out/unstable" '
+    BEGIN { RS = "\0" }
+    {
+      if ((getline a < first) <= 0 || (getline b < second) <= 0) exit 65
+      if (a != b) printf "%s%c", substr($0, 1, index($0, "//") - 1), 0 >> unstable
+    }' "$scratch/differ" || end_badly 65
+}
+
 sampled_files=0
-if [[ $level != sizes ]]; then
-  choose_files
+choose_files
+if [[ -s $scratch/chosen ]]; then
+  leave_the_cache
   cut_files "$scratch/chosen"
   stop_ticker
   phase=compare
@@ -159,11 +184,14 @@ if [[ $level != sizes ]]; then
         ;;
     esac
   done
+  : >"$scratch/differ"
   for ((number = 1; number <= shards; number++)); do
     compared=$(compare_digests "$number") || end_badly 65 "$scratch"/{far,near}.*.errors
     sampled_files=$((sampled_files + compared))
   done
+  read_again
 fi
+remember_mismatches
 
 # --- result -----------------------------------------------------------------------------------------------
 
@@ -178,7 +206,8 @@ for end in source destination; do
 done
 partials=$(xargs -0 -r -I{} find "$destination/{}" -type f -printf . <"$out/partials" | wc -c)
 facts+=(destination_partials "$partials" sampled_files "$sampled_files" sampled_bytes "$bytes_chosen")
-facts+=(content_mismatches "$(count_records "$out/mismatches")")
+facts+=(content_mismatches "$(count_records "$out/mismatches")" unstable "$(count_records "$out/unstable")")
+facts+=(unresolved "$unresolved" again_files "$(count_records "$scratch/again")" cached "$cached")
 facts+=(only_source "$(count_records "$out/only_source")" only_destination "$(count_records "$out/only_destination")")
 rm -rf "$scratch"
 echo "The comparison at level $level is made."

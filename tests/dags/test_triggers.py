@@ -1,0 +1,207 @@
+"""What the triggerer does with a job when Airflow takes its trigger away."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import subprocess
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from beamferry.remote import Job, Status, bundle, bundle_folder, parse_status
+from beamferry.remote.starts import Owner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+JOB = Job("diamond_mg25682-2", "transfer")
+OWNER = Owner("1111111111111111", "tests")
+
+
+class Connection:
+    """Runs commands in a folder as RDS-SSH does in the home folder."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    async def run(self, command: str, **_: Any) -> Any:
+        done = await asyncio.to_thread(
+            subprocess.run,
+            ["bash", "-c", command],
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return SimpleNamespace(stdout=done.stdout, stderr=done.stderr, exit_status=done.returncode)
+
+    def close(self) -> None:
+        pass
+
+    async def wait_closed(self) -> None:
+        pass
+
+
+class Rds:
+    """A home folder as on RDS-SSH."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        folder = home / bundle_folder()
+        folder.mkdir(parents=True)
+        for name, content in bundle().items():
+            (folder / name).write_bytes(content)
+        (folder / "complete").touch()
+        (folder / "work.sh").write_text("sleep 600\n")
+
+    def said(self, command: tuple[str, ...]) -> str:
+        return subprocess.run(command, cwd=self.home, capture_output=True, text=True, check=True).stdout
+
+    def start(self, *arguments: str) -> str:
+        """Start a job and return its generation."""
+        command = JOB.start("run-1", "job.sh", (), destination="rds", owner=OWNER)
+        at = command.index("--")
+        return self.said((*command[: at + 1], f"{bundle_folder()}/work.sh", *arguments)).split()[1]
+
+    def status(self) -> Status:
+        return parse_status(self.said(JOB.verb("status")))
+
+
+@pytest.fixture
+def rds(tmp_path: Path) -> Iterator[Rds]:
+    made = Rds(tmp_path)
+    yield made
+    made.said(JOB.stop())
+
+
+@pytest.fixture
+def cancelled(rds: Rds, monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None, str], None]:
+    """Has Airflow cancel a trigger of a generation, while its task is in this state."""
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    from beamferry.airflow import triggers
+
+    def cancel(state: str | None, generation: str) -> None:
+        trigger = triggers.RemoteJobTrigger(
+            beamtime=JOB.beamtime,
+            part=JOB.part,
+            asset="rds/diamond/mg25682-2",
+            run_id="run-1",
+            generation=generation,
+            ssh_conn_id="rds_ssh",
+            remote_host=None,
+            job_id=JOB.part,
+            job_dir=JOB.folder,
+            log_file=f"{JOB.folder}/log",
+            exit_code_file=f"{JOB.folder}/exit_code",
+            remote_os="posix",
+        )
+        asked = []
+
+        def states(**of: Any) -> dict[str, Any]:
+            asked.append(of)
+            return {} if state == "no such run" else {"run-1": {"transfer_3": state}}
+
+        async def connect() -> Connection:
+            return Connection(rds.home)
+
+        monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", staticmethod(states))
+        monkeypatch.setattr(trigger, "_connect", connect)
+        # What Airflow sets is checked for more than is of interest here.
+        trigger._task_instance = SimpleNamespace(  # type: ignore[assignment]
+            dag_id="beamtime", task_id="transfer", run_id="run-1", map_index=3
+        )
+        asyncio.run(trigger.on_kill())
+        assert asked == [
+            {"dag_id": "beamtime", "task_ids": ["transfer"], "run_ids": ["run-1"], "map_index": 3}
+        ]
+
+    return cancel
+
+
+@pytest.mark.parametrize("state", ["deferred", "scheduled", "queued", "running", None])
+def test_a_job_goes_on_when_another_triggerer_or_another_try_has_it(
+    rds: Rds, cancelled: Callable[[str | None, str], None], state: str | None
+) -> None:
+    cancelled(state, rds.start())
+    assert rds.status().state == "running"
+
+
+@pytest.mark.parametrize("state", ["failed", "success", "no such run"])
+def test_a_job_ends_when_a_person_ends_its_task(
+    rds: Rds, cancelled: Callable[[str | None, str], None], state: str
+) -> None:
+    cancelled(state, rds.start())
+    assert (rds.status().state, rds.status().exit_code) == ("finished", 143)
+
+
+def test_the_job_of_a_later_folder_is_not_stopped_for_an_earlier_one(
+    rds: Rds, cancelled: Callable[[str | None, str], None]
+) -> None:
+    """A triggerer that stood still may be told late: the folder that it watched is long done, the next one moves."""
+    earlier = rds.start("raw")
+    rds.said(JOB.stop())
+    rds.start("processed")
+    cancelled("success", earlier)
+    assert rds.status().state == "running"
+
+
+@pytest.mark.parametrize(("state", "asks_on"), [("deferred", True), ("failed", False)])
+def test_a_person_is_asked_to_log_in_for_as_long_as_a_task_waits(
+    monkeypatch: pytest.MonkeyPatch, state: str, asks_on: bool
+) -> None:
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    from beamferry.airflow import login
+
+    forgotten = []
+
+    class Store:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        async def adelete(self, key: str) -> None:
+            forgotten.append((self.name, key))
+
+    monkeypatch.setattr(login, "AssetStateStoreAccessor", Store)
+    monkeypatch.setattr(
+        RuntimeTaskInstance, "get_task_states", staticmethod(lambda **_: {"run-1": {"transfer": state}})
+    )
+    trigger = login.LogInTrigger(
+        ssh_conn_id="rds_ssh", check=shlex.split("true"), asset="rds/x", until=0, look_seconds=1
+    )
+    trigger._task_instance = SimpleNamespace(  # type: ignore[assignment]
+        dag_id="beamtime", task_id="transfer", run_id="run-1", map_index=-1
+    )
+    asyncio.run(trigger.on_kill())
+    assert (forgotten == []) == asks_on
+
+
+def test_a_trigger_is_made_again_in_another_triggerer_as_it_was() -> None:
+    from airflow.sdk.module_loading import import_string
+
+    from beamferry.airflow.login import AttendedJobTrigger
+    from beamferry.airflow.triggers import OtherJobTrigger
+
+    common = {
+        "beamtime": JOB.beamtime,
+        "part": JOB.part,
+        "ssh_conn_id": "rds_ssh",
+        "remote_host": None,
+        "job_id": JOB.part,
+        "job_dir": JOB.folder,
+        "log_file": "log",
+        "exit_code_file": "exit_code",
+        "remote_os": "posix",
+    }
+    for trigger in (
+        OtherJobTrigger(**common),
+        AttendedJobTrigger(**common, asset="rds/x", run_id="run-1", generation="g", notice_at=None),
+    ):
+        path, kwargs = trigger.serialize()
+        again = import_string(path)(**kwargs)
+        assert type(again) is type(trigger)
+        assert again.serialize() == (path, kwargs)
