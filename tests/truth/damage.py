@@ -24,7 +24,8 @@ ODD_RSYNC = (b"raw/it's \"odd\" $(x)\n*?", b"processed/not-utf8-\xff\xfe", b"raw
 ODD_LFTP = (b"raw/it's \"odd\" $(x) *?", "processed/Prüfkörper_α".encode(), b"raw/semi;colon & pipe")
 
 AT_DESTINATION = (
-    "flip", "flip", "flip", "zero", "truncate", "extend", "touch", "delete", "folder", "link", "file", "extra"
+    "flip", "flip", "flip", "zero", "truncate", "extend", "touch", "retime", "delete", "folder", "link", "file",
+    "extra",
 )  # fmt: skip
 AT_SOURCE = (
     "add", "rewrite", "rewrite", "rewrite", "flip", "touch", "delete", "folder", "link", "unreadable", "readable"
@@ -42,10 +43,11 @@ class Folder:
     Args:
         root: its folder.
         elsewhere: a folder beside it, to which links lead.
+        twin: the tree of which it is a copy, if it is one.
     """
 
-    def __init__(self, root: Path, elsewhere: Path) -> None:
-        self.root, self.elsewhere = root, elsewhere
+    def __init__(self, root: Path, elsewhere: Path, twin: Path | None = None) -> None:
+        self.root, self.elsewhere, self.twin = root, elsewhere, twin
 
     def at(self, path: bytes) -> bytes:
         return os.path.join(os.fsencode(self.root), path)
@@ -157,6 +159,16 @@ class Folder:
         modified = os.stat(self.at(path)).st_mtime + (-3600, -2, -1, 1, 2, 3600)[number % 6]
         os.utime(self.at(path), (modified, modified))
 
+    def _retime(self, path: bytes, number: int) -> bool:
+        """The time of its source and nothing else: what people do with ``touch -r`` or ``rsync --size-only -t``."""
+        there = os.path.join(os.fsencode(self.twin or self.root), path)
+        if os.path.islink(there) or not os.path.isfile(there):
+            return False
+        modified = os.stat(there).st_mtime_ns
+        changed = modified != os.stat(self.at(path)).st_mtime_ns
+        os.utime(self.at(path), ns=(modified, modified))
+        return changed
+
     def _delete(self, path: bytes, number: int) -> None:
         self.remove(path)
 
@@ -171,8 +183,9 @@ class Folder:
         """A link in the place of a file or a folder; it leads to the like elsewhere, or nowhere."""
         is_folder = os.path.isdir(self.at(path))
         self.remove(path)
-        there = os.fsencode(self.elsewhere) + (b"" if is_folder else b"/kept.dat")
-        os.symlink((there, b"nowhere", b"a.dat")[number % 3], self.at(path))
+        there = os.fsencode(self.elsewhere)
+        like, other = (there, there + b"/kept.dat") if is_folder else (there + b"/kept.dat", there)
+        os.symlink((like, b"nowhere", other, b"a.dat")[number % 4], self.at(path))
 
     def _file(self, path: bytes, number: int) -> None:
         """A file in the place of a folder."""
@@ -215,5 +228,6 @@ class Folder:
             return None
         path = new[pick % len(new)]
         size = LARGE_BYTES if path == LARGE else SIZES[number % len(SIZES)]
-        modified = None if number % 5 == 0 else BEGAN + number
+        # Archives can give files the first second of all.
+        modified = None if number % 5 == 0 else 1 if number % 7 == 3 else BEGAN + number
         return f"add {path!r}" if self.write(path, content(number, size), modified) else None

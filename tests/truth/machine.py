@@ -24,6 +24,9 @@ LEVELS = ("sizes", "sampled", "full")
 PARTS = ("dry_run", "transfer", "verify_sizes")
 KILLS = ("stop", "tool", "leader", "all", "folder")
 
+# What may be beside a destination.
+OURS = {"other", *(f"{name}{end}" for name in ("visit", "second", "moved", "alias") for end in ("", ".certificate"))}
+
 picks = st.integers(0, 30)
 numbers = st.integers(0, 120)
 levels = st.sampled_from(LEVELS)
@@ -111,6 +114,8 @@ class Truth(RuleBasedStateMachine):
     @initialize(chosen=st.sets(st.integers(0, 5), min_size=1, max_size=5), odd=picks, link=st.booleans())
     def begin(self, chosen: set[int], odd: int, link: bool) -> None:
         self.counts.sequences += 1
+        if self.counts.sequences % 50 == 0:
+            print(f"{self.counts.sequences} sequences, {self.counts.verified} times VERIFIED", flush=True)
         for place in (self.sources / "A", self.sources / "elsewhere", self.share, self.beside):
             place.mkdir(parents=True)
         for place in (self.beside, self.sources / "elsewhere"):
@@ -154,7 +159,7 @@ class Truth(RuleBasedStateMachine):
 
     @property
     def at_destination(self) -> Folder:
-        return Folder(self.destination, self.beside)
+        return Folder(self.destination, self.beside, self.source)
 
     @property
     def excluded(self) -> tuple[str, ...]:
@@ -279,6 +284,24 @@ class Truth(RuleBasedStateMachine):
             self.counts.things[self.kind, "entry", wish] += 1
             self._tell(f"the entry's {wish}: {self.wishes}")
 
+    @precondition(lambda self: "/" not in self.wishes["source"])
+    @rule()
+    def folder_is_moved(self) -> None:
+        """A person moves the copy on RDS, and lets the entry name its new place."""
+        self.counts.steps += 1
+        if self.wishes["destination"] != "visit" or not self.destination.is_dir() or (self.share / "moved").exists():
+            return
+        before = os.path.realpath(os.fsencode(self.destination))
+        self.destination.rename(self.share / "moved")
+        self.wishes["destination"] = "moved"
+        after = os.path.realpath(os.fsencode(self.destination))
+        self.remembered = {
+            after + place[len(before) :] if place.startswith(before + b"/") else place: name
+            for place, name in self.remembered.items()
+        }
+        self.counts.things[self.kind, "RDS", "moved"] += 1
+        self._tell("the copy is moved on RDS to 'moved', and so is the entry's destination")
+
     def _other_source(self, pick: int) -> None:
         """Another folder at the facility: the same by sizes and times, and one byte of one file is another."""
         other = self.sources / "B"
@@ -386,7 +409,10 @@ class Truth(RuleBasedStateMachine):
     ) -> None:
         wanted, after = self.wanted, oracle.look(self.destination)
         if oracle.look(self.beside) != self.kept:
-            self._blame("something beside the destination was touched: the tree 'other'")
+            self._blame(f"something beside the destination was touched: {oracle.look(self.beside)}")
+        beside = set(os.listdir(self.share)) - OURS
+        if beside:
+            self._blame(f"something beside the destination was made: {sorted(beside)}")
         left = {path: item for path, item in before.items() if path not in taken}
         if not changed:
             for loss in oracle.lost(left, after, wanted):
@@ -419,15 +445,13 @@ class Truth(RuleBasedStateMachine):
         return oracle.equal(wanted, there, 0)
 
     def _hidden(self, wanted: oracle.Tree, there: oracle.Tree) -> set[bytes]:
-        """What a verdict has named and neither size nor time tells of."""
+        """What a verdict has named, and nothing is in the way of its being fetched again."""
         return {
             path
             for path in self._still_differing()
             if path in wanted
             and path in there
-            and (wanted[path].kind, wanted[path].size, wanted[path].modified)
-            == (there[path].kind, there[path].size, there[path].modified)
-            and there[path].kind == "f"
+            and wanted[path].kind == there[path].kind == "f"
         }
 
     def _remember(self, said: Said) -> None:

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import shlex
+import shutil
 import signal
 import time
 from contextlib import suppress
@@ -405,10 +406,8 @@ class _Run:
         kill.done = True
         if kill.what == "stop":
             with task.rds() as session:
-                session.run(trigger_stop(task), timeout=60)
+                session.run(_stop(task), timeout=60)
         elif kill.what == "folder":
-            import shutil  # noqa: PLC0415
-
             shutil.rmtree(self.chain.jobs(self.beamtime), ignore_errors=True)
         else:
             self._kill_processes(kill.what, folder)
@@ -437,7 +436,7 @@ class _Run:
         return Said(
             verified,
             verdict.level,
-            frozenset(item.path for item in verdict.named if item.kind.value == "content"),
+            frozenset(item.path for item in verdict.named if item.kind.value in {"content", "unstable"}),
             tuple((item.kind.value, item.path) for item in verdict.named),
             self._sampled(verdict),
             self._window(),
@@ -447,8 +446,9 @@ class _Run:
     def _sampled(self, verdict: Verdict) -> frozenset[bytes]:
         lists = self.chain.jobs(self.beamtime) / "work" / "verify"
         paths = frozenset((lists / "sampled").read_bytes().split(b"\0")[:-1])
-        if len(paths) != verdict.sampled_files:
-            raise AssertionError(f"{len(paths)} files are named as sampled, {verdict.sampled_files} are counted")
+        counted = verdict.sampled_files + verdict.again_files
+        if len(paths) != counted:
+            raise AssertionError(f"{len(paths)} files are named as compared, {counted} are counted")
         return paths
 
     def _window(self) -> int:
@@ -457,9 +457,9 @@ class _Run:
         return int(result.get("modify_window", 0))
 
 
-def trigger_stop(task: Any) -> tuple[str, ...]:
+def _stop(task: Any) -> tuple[str, ...]:
     """Return the command by which a task that a person stops has its job stopped."""
-    return tuple(task.job.verb("stop"))
+    return tuple(task.job.stop())
 
 
 def shown(path: bytes) -> str:

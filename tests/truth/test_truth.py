@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 KINDS = ("rsync", "ftps", "sftp")
 # Of ten sequences so many go by each.
 SHARES = {"rsync": 8, "ftps": 1, "sftp": 1}
-STEPS = 8
+STEPS = 6
 
 
 @pytest.fixture
