@@ -1,0 +1,86 @@
+"""VERIFIED is said only of what is so: random lives of a beamtime, by rsync and by lftp, against a plain oracle."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import oracle
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+from machine import Counts, Truth
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tasks import Chain
+
+KINDS = ("rsync", "ftps", "sftp")
+# Of ten sequences so many go by each.
+SHARES = {"rsync": 8, "ftps": 1, "sftp": 1}
+STEPS = 6
+
+
+@pytest.fixture
+def counts(chain: Chain, capsys: pytest.CaptureFixture[str]) -> Iterator[Counts]:
+    found = Counts()
+    Truth.chain, Truth.counts = chain, found
+    yield found
+    with capsys.disabled():
+        print(f"\n{found.text()}", flush=True)
+
+
+def lives(kind: str, number: int, **further: Any) -> None:
+    """Try so many sequences; ends at the first that shows something untrue, with the shortest like it."""
+    machine = type(f"Truth{kind.title()}", (Truth,), {"kind": kind})
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        machine,
+        settings=settings(
+            max_examples=number,
+            stateful_step_count=STEPS,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+            report_multiple_bugs=False,
+            **further,
+        ),
+    )
+
+
+def begun(kind: str, counts: Counts) -> Truth:
+    """A beamtime that is home."""
+    machine: Truth = type("Truth", (Truth,), {"kind": kind})()
+    machine.begin(chosen={0, 1}, odd=0, link=True)
+    machine.sync(level="full", samples=3, seed=1, streams=2)
+    return machine
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_found_to_differ_is_not_forgotten(counts: Counts, kind: str) -> None:
+    machine = begun(kind, counts)
+    try:
+        machine.damage_destination(kind="flip", pick=0, number=1)
+        machine.verify_only(level="full", samples=3, seed=1)
+        assert machine.remembered
+        machine.verify_only(level="sizes", samples=3, seed=1)
+        machine.sync(level="sampled", samples=1, seed=2, streams=2)
+        machine.settle(seed=3)
+    finally:
+        machine.teardown()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("kind", "number"), [("rsync", 10), ("ftps", 1), ("sftp", 1)])
+@pytest.mark.parametrize("fixed", [True, False])
+def test_short_lives(counts: Counts, kind: str, number: int, fixed: bool) -> None:
+    lives(kind, number, derandomize=fixed)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(0)
+def test_long_lives(counts: Counts) -> None:
+    wanted = int(os.environ.get("TRUTH_SEQUENCES", "2000"))
+    for kind, share in SHARES.items():
+        lives(kind, max(1, wanted * share // sum(SHARES.values())))
