@@ -19,9 +19,9 @@ FOLDERS = (b"raw", b"processed", b"raw/deep")
 # An empty file and a name that tools get wrong are always among those that a sequence begins with.
 EMPTY = b"processed/empty"
 PLAIN = (b"a.dat", b"raw/b.dat", b"raw/deep/e.dat", b"processed/f.dat", b"tmp/scratch", LARGE)
-ODD_RSYNC = (b"raw/it's \"odd\" $(x)\n*?", b"processed/not-utf8-\xff\xfe", b"raw/host:colon -> x")
+ODD_RSYNC = (b'raw/it\'s "odd" $(x)\n*?', b"processed/not-utf8-\xff\xfe", b"raw/host:colon -> x")
 # lftp and the servers lose others, and the listing refuses those.
-ODD_LFTP = (b"raw/it's \"odd\" $(x) *?", "processed/Prüfkörper_α".encode(), b"raw/semi;colon & pipe")
+ODD_LFTP = (b'raw/it\'s "odd" $(x) *?', "processed/Prüfkörper_α".encode(), b"raw/semi;colon & pipe")
 
 AT_DESTINATION = (
     "flip", "flip", "flip", "zero", "truncate", "extend", "touch", "retime", "delete", "folder", "link", "file",
@@ -107,7 +107,9 @@ class Folder:
             return self.make_readable()
         if kind in {"add", "extra"}:
             return self._add(pick, number, names if kind == "add" else [*names, b"raw/extra", b"extra"])
-        wanted = {"folder": "fl", "file": "d", "link": "fd", "delete": "fdl", "unreadable": "fd"}.get(kind, "f")
+        wanted = {"folder": "fl", "file": "d", "link": "fd", "delete": "fdl", "unreadable": "fd"}.get(
+            kind, "f"
+        )
         paths = self.paths(wanted)
         if not paths:
             return None
@@ -159,7 +161,7 @@ class Folder:
         modified = os.stat(self.at(path)).st_mtime + (-3600, -2, -1, 1, 2, 3600)[number % 6]
         os.utime(self.at(path), (modified, modified))
 
-    def _retime(self, path: bytes, number: int) -> bool:
+    def _retime(self, path: bytes, _: int) -> bool:
         """The time of its source and nothing else: what people do with ``touch -r`` or ``rsync --size-only -t``."""
         there = os.path.join(os.fsencode(self.twin or self.root), path)
         if os.path.islink(there) or not os.path.isfile(there):
@@ -169,7 +171,7 @@ class Folder:
         os.utime(self.at(path), ns=(modified, modified))
         return changed
 
-    def _delete(self, path: bytes, number: int) -> None:
+    def _delete(self, path: bytes, _: int) -> None:
         self.remove(path)
 
     def _folder(self, path: bytes, number: int) -> None:
@@ -196,13 +198,15 @@ class Folder:
         """Another content: of the same size or not, of an older, the same or a newer time, or of now."""
         kept = os.stat(self.at(path))
         size = kept.st_size if number % 2 else SIZES[number // 2 % len(SIZES)]
-        modified = (int(kept.st_mtime), int(kept.st_mtime) - 60, int(kept.st_mtime) + 60, None)[number // 8 % 4]
+        modified = (int(kept.st_mtime), int(kept.st_mtime) - 60, int(kept.st_mtime) + 60, None)[
+            number // 8 % 4
+        ]
         mode = kept.st_mode & 0o777
         done = self.write(path, content(1000 + number, size), modified)
         os.chmod(self.at(path), mode)
         return done
 
-    def _unreadable(self, path: bytes, number: int) -> None:
+    def _unreadable(self, path: bytes, _: int) -> None:
         os.chmod(self.at(path), 0)
 
     def make_readable(self) -> str:

@@ -17,15 +17,19 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from beamferry.beamtime import Beamtime
     from tasks import Chain, Said
+
+    from beamferry.beamtime import Beamtime
 
 LEVELS = ("sizes", "sampled", "full")
 PARTS = ("dry_run", "transfer", "verify_sizes")
 KILLS = ("stop", "tool", "leader", "all", "folder")
 
 # What may be beside a destination.
-OURS = {"other", *(f"{name}{end}" for name in ("visit", "second", "moved", "alias") for end in ("", ".certificate"))}
+OURS = {
+    "other",
+    *(f"{name}{end}" for name in ("visit", "second", "moved", "alias") for end in ("", ".certificate")),
+}
 
 picks = st.integers(0, 30)
 numbers = st.integers(0, 120)
@@ -40,7 +44,9 @@ meanwhile = st.one_of(
     st.tuples(
         st.sampled_from(("transfer", "verify_sizes")), st.sampled_from(damage.AT_DESTINATION), picks, numbers
     ),
-    st.tuples(st.sampled_from(("transfer", "verify_sizes")), st.sampled_from(damage.AT_SOURCE), picks, numbers),
+    st.tuples(
+        st.sampled_from(("transfer", "verify_sizes")), st.sampled_from(damage.AT_SOURCE), picks, numbers
+    ),
 )
 
 
@@ -130,7 +136,7 @@ class Truth(RuleBasedStateMachine):
             source.write(path, damage.content(at, size), damage.BEGAN + at)
         if link and self.kind == "rsync":
             os.symlink(b"raw", source.at(b"link"))
-        self._tell(f"{self.kind}, source {[path for path in source.paths('fl')]}")
+        self._tell(f"{self.kind}, source {source.paths('fl')}")
 
     def teardown(self) -> None:
         if self.killed:
@@ -209,9 +215,7 @@ class Truth(RuleBasedStateMachine):
             self.counts.things[self.kind, end, kind] += 1
             self._tell(f"at the {end}: {what} ({number})")
 
-    @rule(
-        level=levels, samples=samples, seed=seeds, streams=streams, turn=st.booleans(), meanwhile=meanwhile
-    )
+    @rule(level=levels, samples=samples, seed=seeds, streams=streams, turn=st.booleans(), meanwhile=meanwhile)
     def sync(
         self,
         level: str,
@@ -289,7 +293,11 @@ class Truth(RuleBasedStateMachine):
     def folder_is_moved(self) -> None:
         """A person moves the copy on RDS, and lets the entry name its new place."""
         self.counts.steps += 1
-        if self.wishes["destination"] != "visit" or not self.destination.is_dir() or (self.share / "moved").exists():
+        if (
+            self.wishes["destination"] != "visit"
+            or not self.destination.is_dir()
+            or (self.share / "moved").exists()
+        ):
             return
         before = os.path.realpath(os.fsencode(self.destination))
         self.destination.rename(self.share / "moved")
@@ -348,8 +356,9 @@ class Truth(RuleBasedStateMachine):
         meanwhile: tuple[str, str, int, int] | None = None,
         kill: dict[str, Any] | None = None,
     ) -> Said:
-        from beamferry.beamtime import Level  # noqa: PLC0415
-        from tasks import Interrupted, Kill, Said, site_of  # noqa: PLC0415
+        from tasks import Interrupted, Kill, Said, site_of
+
+        from beamferry.beamtime import Level
 
         self._tell(
             f"{mode}, level {level}, samples {samples}, seed {seed}, streams {streams}"
@@ -392,8 +401,12 @@ class Truth(RuleBasedStateMachine):
         self.counts.runs[self.kind, mode, said.level.value if said.level else level, how] += 1
         if said.error:
             self.counts.errors[said.error, str(said.part)] += 1
-        self._tell(f"  -> {how}{f' at level {said.level.value}' if said.level else ''}: {said.error or said.sentence}")
-        self._check(said, mode, before, taken, was_equal=was_equal, hidden=hidden, changed=bool(meanwhile or kill))
+        self._tell(
+            f"  -> {how}{f' at level {said.level.value}' if said.level else ''}: {said.error or said.sentence}"
+        )
+        self._check(
+            said, mode, before, taken, was_equal=was_equal, hidden=hidden, changed=bool(meanwhile or kill)
+        )
         return said
 
     def _check(
@@ -438,7 +451,9 @@ class Truth(RuleBasedStateMachine):
             self.remembered = {
                 place: name
                 for place, name in self.remembered.items()
-                if not place.startswith(root + b"/") or place[len(root) + 1 :] in open_now or name in said.differing
+                if not place.startswith(root + b"/")
+                or place[len(root) + 1 :] in open_now
+                or name in said.differing
             }
 
     def _is_equal(self, wanted: oracle.Tree, there: oracle.Tree) -> bool:
@@ -449,13 +464,11 @@ class Truth(RuleBasedStateMachine):
         return {
             path
             for path in self._still_differing()
-            if path in wanted
-            and path in there
-            and wanted[path].kind == there[path].kind == "f"
+            if path in wanted and path in there and wanted[path].kind == there[path].kind == "f"
         }
 
     def _remember(self, said: Said) -> None:
-        from tasks import shown  # noqa: PLC0415
+        from tasks import shown
 
         root = os.path.realpath(os.fsencode(self.destination))
         for path in {*oracle.look(self.source), *oracle.look(self.destination)}:

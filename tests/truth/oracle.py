@@ -149,7 +149,9 @@ def equal(source: Tree, destination: Tree, window: int) -> bool:
     return not list(untrue(source, destination, level="full", window=window, sampled=()))
 
 
-def lost(before: Mapping[bytes, Item], after: Mapping[bytes, Item], source: Mapping[bytes, Item]) -> Iterator[str]:
+def lost(
+    before: Mapping[bytes, Item], after: Mapping[bytes, Item], source: Mapping[bytes, Item]
+) -> Iterator[str]:
     """Yield what a run took away from a destination, or changed there although the source has nothing of that path.
 
     Args:

@@ -89,7 +89,12 @@ class Servers:
             f"[{ADDRESS}]:{self.rds.port}", kind, paramiko.PKey.from_type_string(kind, _decoded(text))
         )
         client.connect(
-            ADDRESS, self.rds.port, self.rds.account, key_filename=str(key), look_for_keys=False, allow_agent=False
+            ADDRESS,
+            self.rds.port,
+            self.rds.account,
+            key_filename=str(key),
+            look_for_keys=False,
+            allow_agent=False,
         )
         self._client = client
 
@@ -151,7 +156,7 @@ class Servers:
 
 
 def _decoded(text: str) -> bytes:
-    import base64  # noqa: PLC0415
+    import base64
 
     return base64.b64decode(text)
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import psutil
 from airflow.sdk.exceptions import TaskDeferred
+from servers import ACCOUNT, ADDRESS, PASSWORD
 
 from beamferry import rsync
 from beamferry.airflow import operators
@@ -35,16 +36,15 @@ from beamferry.facilities.desy import DesyBeamtime
 from beamferry.facilities.diamond import DiamondBeamtime
 from beamferry.remote import JOBS
 from beamferry.verification import Outcome, Verdict, safe
-from servers import ACCOUNT, ADDRESS, DESY, PASSWORD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import paramiko
     import pytest
+    from servers import Servers
 
     from beamferry.beamtime import Beamtime
-    from servers import Servers
 
 # Ranges begin at 32 MiB: so small a tree would never have one.
 RANGE_THRESHOLD = 256 * 1024
@@ -188,7 +188,11 @@ class Chain:
             destination: folder on RDS.
             further: fields of the entry.
         """
-        usual: dict[str, Any] = {"instrument": "i12", "ended": date(2021, 5, 3), "destination": str(destination)}
+        usual: dict[str, Any] = {
+            "instrument": "i12",
+            "ended": date(2021, 5, 3),
+            "destination": str(destination),
+        }
         if kind == "rsync":
             diamond = {
                 "id": f"mg{number}-1",
@@ -287,7 +291,9 @@ class Chain:
     def end(self, beamtime: Beamtime) -> None:
         """End what runs of this beamtime, so that the next sequence begins with nothing."""
         for _ in range(20):
-            left = [process for process in self.processes(beamtime) if process.status() != psutil.STATUS_ZOMBIE]
+            left = [
+                process for process in self.processes(beamtime) if process.status() != psutil.STATUS_ZOMBIE
+            ]
             if not left:
                 return
             for process in left:
@@ -428,7 +434,9 @@ class _Run:
     def said(self) -> Said:
         """Read what the run came to: its verdict, and the certificate beside the data, which must say the same."""
         with self.task.rds() as session:
-            verdict = Verdict.model_validate(self.task.records(self.context).read(session, "verdict"), strict=False)
+            verdict = Verdict.model_validate(
+                self.task.records(self.context).read(session, "verdict"), strict=False
+            )
         certificate = Path(f"{self.beamtime.destination_path(self.site)}.certificate") / "certificate.txt"
         verified = verdict.outcome is Outcome.VERIFIED
         if certificate.read_text().startswith("VERIFIED") != verified:

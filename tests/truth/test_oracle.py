@@ -70,7 +70,15 @@ def test_only_files_of_the_source_can_have_been_compared(trees: tuple[Folder, Fo
 
 def test_what_is_in_scope() -> None:
     file, folder = Item("f"), Item("d")
-    tree = {b"a": file, b"raw": folder, b"raw/b": file, b"raw/a": file, b"tmp": file, b"new": folder, b"new/c": file}
+    tree = {
+        b"a": file,
+        b"raw": folder,
+        b"raw/b": file,
+        b"raw/a": file,
+        b"tmp": file,
+        b"new": folder,
+        b"new/c": file,
+    }
     assert set(oracle.in_scope(tree, ("raw/", "tmp/", "new/c"))) == {b"a", b"tmp", b"new"}
     assert set(oracle.in_scope(tree, ("raw/b", "a"))) == set(tree) - {b"raw/b", b"a"}
     assert set(oracle.in_scope(tree, (), ("raw",))) == {b"a", b"tmp", b"raw", b"raw/a", b"raw/b"}
