@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import paramiko
+from shortcuts import Here, WaitingAgent
 
 from beamferry.lab.authority import Authority
 from beamferry.lab.ftps import FtpsServer
@@ -26,16 +26,6 @@ DIAMOND, DESY = "ssh.diamond.ac.uk", "psftp.desy.de"
 ADDRESS = "127.0.0.1"
 ACCOUNT, PASSWORD = "cdaniel", "Strahl;zeit #07"
 _PASSIVE = (32_000, 32_099)
-
-# The scripts wait now and then; that takes a tenth of its time here. What waits for nothing but the clock is not tried.
-_SHORT_PAUSES = """\
-#!/bin/sh
-case $1 in
-  0.*) exec /bin/sleep "0.0${1#0.}" ;;
-  *.*) exec /bin/sleep "0.${1%%.*}" ;;
-  *) exec /bin/sleep "$(($1 / 10)).$(($1 % 10))" ;;
-esac
-"""
 
 
 class Servers:
@@ -61,7 +51,7 @@ class Servers:
         self.desy = host(SftpHost, "desy", bound_by_modes=True, shown=self.sources)
         self.authority = Authority(self.folder / "authority", "Beamferry tests")
         self.ftps: FtpsServer | None = None
-        self._client: paramiko.SSHClient | None = None
+        self.agent: WaitingAgent | None = None
 
     def up(self) -> None:
         self.sources.mkdir()
@@ -83,20 +73,7 @@ class Servers:
         )
         self.ftps.start()
         self._lead_ssh(key)
-        client = paramiko.SSHClient()
-        kind, text = self.rds.pinned.split()
-        client.get_host_keys().add(
-            f"[{ADDRESS}]:{self.rds.port}", kind, paramiko.PKey.from_type_string(kind, _decoded(text))
-        )
-        client.connect(
-            ADDRESS,
-            self.rds.port,
-            self.rds.account,
-            key_filename=str(key),
-            look_for_keys=False,
-            allow_agent=False,
-        )
-        self._client = client
+        self.agent = WaitingAgent(self.rds)
 
     def _lead_ssh(self, key: Path) -> None:
         """Lead RDS-SSH's ssh to the facilities, over connections that stay open: logging in takes the longest."""
@@ -115,9 +92,6 @@ class Servers:
         shim = self.rds.shims / "ssh"
         shim.write_text(f'#!/bin/sh\nexec /usr/bin/ssh {way} "$@"\n')
         shim.chmod(0o755)
-        pause = self.rds.shims / "sleep"
-        pause.write_text(_SHORT_PAUSES)
-        pause.chmod(0o755)
         for name in (DIAMOND, DESY):
             subprocess.run(
                 (*f"/usr/bin/ssh {way}".split(), "-M", "-N", "-f", name),
@@ -128,11 +102,9 @@ class Servers:
             )
 
     @property
-    def client(self) -> paramiko.SSHClient:
-        """The connection to RDS-SSH."""
-        if self._client is None:
-            raise RuntimeError("the servers are not up")
-        return self._client
+    def client(self) -> Here:
+        """A log-in to RDS-SSH."""
+        return Here(self.rds)
 
     @property
     def home(self) -> Path:
@@ -140,8 +112,8 @@ class Servers:
         return self.rds.home
 
     def down(self) -> None:
-        if self._client is not None:
-            self._client.close()
+        if self.agent is not None:
+            self.agent.end()
         for name in (DIAMOND, DESY):
             subprocess.run(
                 ("/usr/bin/ssh", "-F", "none", "-o", f"ControlPath={self.folder}/%n", "-O", "exit", name),
@@ -153,12 +125,6 @@ class Servers:
         if self.ftps is not None:
             self.ftps.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _decoded(text: str) -> bytes:
-    import base64
-
-    return base64.b64decode(text)
 
 
 @contextmanager

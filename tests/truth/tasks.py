@@ -2,7 +2,7 @@
 
 The tasks are those of the DAG. Each is executed as a worker does it; where it defers, the job on RDS-SSH is waited for
 as the triggerer does, and the task is called again by the method that it named. All that is put in Airflow's place is
-its store of asset state and XComs, and the connection to RDS-SSH, which stays open.
+its store of asset state and XComs, and the connection to RDS-SSH (see shortcuts).
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from beamferry.verification import Outcome, Verdict, safe
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import paramiko
     import pytest
     from servers import Servers
+    from shortcuts import Here
 
     from beamferry.beamtime import Beamtime
 
@@ -116,31 +116,6 @@ class Instance:
         return self._values.get((task_ids or self.task_id, key))
 
 
-class _Kept:
-    """A connection that whoever uses it cannot close."""
-
-    def __init__(self, client: paramiko.SSHClient) -> None:
-        self._client = client
-        self._sftp: paramiko.SFTPClient | None = None
-
-    def __enter__(self) -> _Kept:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def exec_command(self, *words: Any, **options: Any) -> Any:
-        return self._client.exec_command(*words, **options)
-
-    def open_sftp(self) -> paramiko.SFTPClient:
-        if self._sftp is None:
-            self._sftp = self._client.open_sftp()
-        return self._sftp
-
-    def get_transport(self) -> Any:
-        return self._client.get_transport()
-
-
 def _quiet() -> logging.Logger:
     log = logging.getLogger("truth")
     log.setLevel(logging.CRITICAL)
@@ -150,11 +125,11 @@ def _quiet() -> logging.Logger:
 class _Hook:
     remote_host = "rds"
 
-    def __init__(self, client: paramiko.SSHClient) -> None:
-        self._kept = _Kept(client)
+    def __init__(self, client: Here) -> None:
+        self._client = client
 
-    def get_conn(self) -> _Kept:
-        return self._kept
+    def get_conn(self) -> Here:
+        return self._client
 
 
 class Chain:
@@ -249,6 +224,8 @@ class Chain:
             kill: what to kill, and when.
         """
         run = _Run(self, beamtime, site, run_id, kill)
+        if self.servers.agent is not None:
+            self.servers.agent.started_each_time(kill is not None)
         run.context["params"] = {
             "mode": mode,
             "require_approval": False,
