@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import damage
 import oracle
+from counts import Counts, Untrue
 from damage import Folder
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -31,6 +30,9 @@ OURS = {
     *(f"{name}{end}" for name in ("visit", "second", "moved", "alias") for end in ("", ".certificate")),
 }
 
+# Times that some tools take for none at all, or that somebody gave to a file by hand.
+OLDEST = (damage.BEGAN, damage.BEGAN, 1, 0, 2, 3)
+
 picks = st.integers(0, 30)
 numbers = st.integers(0, 120)
 levels = st.sampled_from(LEVELS)
@@ -48,46 +50,6 @@ meanwhile = st.one_of(
         st.sampled_from(("transfer", "verify_sizes")), st.sampled_from(damage.AT_SOURCE), picks, numbers
     ),
 )
-
-
-class Untrue(AssertionError):  # noqa: N818 - it is not an error of the test
-    """Something was said, or done, that is not so."""
-
-
-@dataclass
-class Counts:
-    """What was tried, and how it ended."""
-
-    sequences: int = 0
-    steps: int = 0
-    runs: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
-    things: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    errors: Counter[tuple[str, str]] = field(default_factory=Counter)
-    shortest: dict[str, list[str]] = field(default_factory=dict)
-
-    @property
-    def verified(self) -> int:
-        return sum(number for (*_, how), number in self.runs.items() if how == "VERIFIED")
-
-    def blame(self, reason: str, steps: list[str]) -> None:
-        """Keep the shortest sequence that ended in something untrue."""
-        kind = reason.split(":", 1)[0]
-        if kind not in self.shortest or len(steps) < len(self.shortest[kind]):
-            self.shortest[kind] = list(steps)
-
-    def text(self) -> str:
-        lines = [
-            *(f"  {' '.join(key)}: {number}" for key, number in sorted(self.runs.items())),
-            *(f"  {' '.join(key)}: {number}" for key, number in sorted(self.things.items())),
-            *(f"  ended with {' in '.join(key)}: {number}" for key, number in sorted(self.errors.items())),
-        ]
-        for kind, steps in self.shortest.items():
-            lines += [f"UNTRUE, {kind}, the shortest sequence:", *(f"    {step}" for step in steps)]
-        lines.append(
-            f"sequences {self.sequences}, steps {self.steps}, VERIFIED said {self.verified} times, "
-            f"false {len(self.shortest)}"
-        )
-        return "\n".join(lines)
 
 
 class Truth(RuleBasedStateMachine):
@@ -111,14 +73,23 @@ class Truth(RuleBasedStateMachine):
         self.wishes: dict[str, Any] = {"source": "A", "destination": "visit", "exclude": (), "folders": ()}
         # What a verdict has named as differing in content, by its place on RDS.
         self.remembered: dict[bytes, str] = {}
-        self.killed = False
+        self.killed = self.blamed = False
         self.steps: list[str] = []
         self.entries: dict[str, Beamtime] = {}
 
     # --- the beginning and the end ----------------------------------------------------------------------------
 
-    @initialize(chosen=st.sets(st.integers(0, 5), min_size=1, max_size=5), odd=picks, link=st.booleans())
-    def begin(self, chosen: set[int], odd: int, link: bool) -> None:
+    @initialize(
+        chosen=st.sets(st.integers(0, 5), min_size=1, max_size=5),
+        odd=picks,
+        link=st.booleans(),
+        oldest=st.sampled_from(OLDEST),
+        how=st.sampled_from(("fresh", "home", "home", "found", "found")),
+    )
+    def begin(
+        self, chosen: set[int], odd: int, link: bool, oldest: int = damage.BEGAN, how: str = "fresh"
+    ) -> None:
+        """Begin with a source; with its copy; or with a copy in which a comparison has found a damaged file."""
         self.counts.sequences += 1
         if self.counts.sequences % 50 == 0:
             print(f"{self.counts.sequences} sequences, {self.counts.verified} times VERIFIED", flush=True)
@@ -133,12 +104,25 @@ class Truth(RuleBasedStateMachine):
         paths = [damage.EMPTY, self.odd[odd % len(self.odd)], *(damage.PLAIN[at] for at in sorted(chosen))]
         for at, path in enumerate(paths):
             size = {damage.EMPTY: 0, damage.LARGE: damage.LARGE_BYTES}.get(path, 1_000 * (1 + at % 2))
-            source.write(path, damage.content(at, size), damage.BEGAN + at)
+            source.write(path, damage.content(at, size), oldest if at == 2 else damage.BEGAN + at)
         if link and self.kind == "rsync":
             os.symlink(b"raw", source.at(b"link"))
-        self._tell(f"{self.kind}, source {source.paths('fl')}")
+        self._tell(f"{self.kind}, source {source.paths('fl')}, its third file of {oldest}")
+        if how != "fresh":
+            self._run("sync", "sizes", 1, 0, 2)
+        if how == "found":
+            self._happen("destination", "flip", odd, odd)
+            self._run("verify only", "full", 1, 0, 2)
 
     def teardown(self) -> None:
+        """Compare once more by what lists show alone, where nothing untrue was found before."""
+        try:
+            if self.entries and not self.blamed:
+                self._run("verify only", "sizes", 1, 0, 2)
+        finally:
+            self._remove_all()
+
+    def _remove_all(self) -> None:
         if self.killed:
             for beamtime in self.entries.values():
                 self.chain.end(beamtime)
@@ -250,16 +234,8 @@ class Truth(RuleBasedStateMachine):
         kill = {"what": what, "part": part, "after": after / 100, "again": again}
         self._run("sync", level, 2, seed, streams, kill=kill)
 
-    @precondition(lambda self: self.entries)
-    @rule()
-    def jobs_folder_is_removed(self) -> None:
-        self.counts.steps += 1
-        self.counts.things[self.kind, "RDS-SSH", "jobs removed"] += 1
-        self._tell("the folder of the beamtime's jobs is removed")
-        shutil.rmtree(self.chain.jobs(self.beamtime), ignore_errors=True)
-
     @rule(
-        wish=st.sampled_from(("exclude", "exclude", "destination", "source", "narrow", "folders")),
+        wish=st.sampled_from(("exclude", "exclude", "destination", "source", "narrow", "narrow", "folders")),
         pick=picks,
     )
     def change_entry(self, wish: str, pick: int) -> None:
@@ -275,10 +251,14 @@ class Truth(RuleBasedStateMachine):
                 self.wishes["folders"] = ((), ("raw",), ("processed",), ("processed", "raw"))[pick % 4]
         elif wish == "narrow":
             # A part of the beamtime under an entry that names that part.
+            source, destination = (self.wishes[end].removesuffix("/raw") for end in ("source", "destination"))
             if narrow:
-                self.wishes |= {"source": "A", "destination": "visit"}
-            elif (self.sources / "A" / "raw").is_dir() and not (self.share / "visit" / "raw").is_symlink():
-                self.wishes |= {"source": "A/raw", "destination": "visit/raw", "exclude": (), "folders": ()}
+                self.wishes |= {"source": source, "destination": destination}
+            elif (self.sources / source / "raw").is_dir() and not (
+                self.share / destination / "raw"
+            ).is_symlink():
+                further = {"exclude": (), "folders": ()}
+                self.wishes |= {"source": f"{source}/raw", "destination": f"{destination}/raw", **further}
         elif not narrow:
             if wish == "destination":
                 self.wishes["destination"] = ("visit", "second", "alias")[pick % 3]
@@ -288,27 +268,30 @@ class Truth(RuleBasedStateMachine):
             self.counts.things[self.kind, "entry", wish] += 1
             self._tell(f"the entry's {wish}: {self.wishes}")
 
-    @precondition(lambda self: "/" not in self.wishes["source"])
-    @rule()
-    def folder_is_moved(self) -> None:
-        """A person moves the copy on RDS, and lets the entry name its new place."""
+    @precondition(lambda self: self.entries)
+    @rule(what=st.sampled_from(("moved", "moved", "moved back", "jobs removed")))
+    def happens_on_rds(self, what: str) -> None:
+        """A person moves the copy and lets the entry name its new place, or removes our jobs' files."""
         self.counts.steps += 1
-        if (
-            self.wishes["destination"] != "visit"
-            or not self.destination.is_dir()
-            or (self.share / "moved").exists()
-        ):
+        if what == "jobs removed":
+            shutil.rmtree(self.chain.jobs(self.beamtime), ignore_errors=True)
+        elif not self._moved(*(("visit", "moved") if what == "moved" else ("moved", "visit"))):
             return
-        before = os.path.realpath(os.fsencode(self.destination))
-        self.destination.rename(self.share / "moved")
-        self.wishes["destination"] = "moved"
-        after = os.path.realpath(os.fsencode(self.destination))
+        self.counts.things[self.kind, "RDS", what] += 1
+        self._tell(f"on RDS: {what}")
+
+    def _moved(self, old: str, new: str) -> bool:
+        wished = self.wishes["destination"].split("/")
+        if wished[0] != old or not (self.share / old).is_dir() or (self.share / new).exists():
+            return False
+        before, after = (os.path.realpath(os.fsencode(self.share / name)) for name in (old, new))
+        (self.share / old).rename(self.share / new)
+        self.wishes["destination"] = "/".join([new, *wished[1:]])
         self.remembered = {
             after + place[len(before) :] if place.startswith(before + b"/") else place: name
             for place, name in self.remembered.items()
         }
-        self.counts.things[self.kind, "RDS", "moved"] += 1
-        self._tell("the copy is moved on RDS to 'moved', and so is the entry's destination")
+        return True
 
     def _other_source(self, pick: int) -> None:
         """Another folder at the facility: the same by sizes and times, and one byte of one file is another."""
@@ -488,6 +471,7 @@ class Truth(RuleBasedStateMachine):
         return found
 
     def _blame(self, reason: str) -> None:
+        self.blamed = True
         self._tell(f"  UNTRUE: {reason}")
         self.counts.blame(reason, self.steps)
         raise Untrue("\n".join([reason, *self.steps]))

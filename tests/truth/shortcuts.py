@@ -12,13 +12,16 @@ import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import beamferry_agent
+
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
     from beamferry.lab.host import Host
 
-REPOSITORY = Path(__file__).parents[2]
+# Where the tests import the product from.
+INCLUDE = Path(beamferry_agent.__file__).parents[1]
 # The scripts wait now and then; that takes a tenth of its time here. What waits for nothing but the clock is not tried.
 _SHORT_PAUSES = """\
 #!/bin/sh
@@ -88,7 +91,7 @@ class WaitingAgent:
     def __init__(self, host: Host) -> None:
         self._folder = host.folder
         self._process = subprocess.Popen(
-            (sys.executable, "-I", "-c", _WAITS, str(REPOSITORY / "include")),
+            (sys.executable, "-I", "-c", _WAITS, str(INCLUDE)),
             stdout=subprocess.PIPE,
             text=True,
         )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import run_state_machine_as_test
-from machine import Counts, Truth
+from counts import Counts
+from lives import lives
+from machine import Truth
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 KINDS = ("rsync", "ftps", "sftp")
 # Of ten sequences so many go by each.
 SHARES = {"rsync": 8, "ftps": 1, "sftp": 1}
-STEPS = 6
 
 
 @pytest.fixture
@@ -28,23 +27,6 @@ def counts(chain: Chain, capsys: pytest.CaptureFixture[str]) -> Iterator[Counts]
     yield found
     with capsys.disabled():
         print(f"\n{found.text()}", flush=True)
-
-
-def lives(kind: str, number: int, **further: Any) -> None:
-    """Try so many sequences; ends at the first that shows something untrue, with the shortest like it."""
-    machine = type(f"Truth{kind.title()}", (Truth,), {"kind": kind})
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        machine,
-        settings=settings(
-            max_examples=number,
-            stateful_step_count=STEPS,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-            report_multiple_bugs=False,
-            **further,
-        ),
-    )
 
 
 def begun(kind: str, counts: Counts) -> Truth:

@@ -1,0 +1,46 @@
+"""What a model test of truth tried, and what it found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+class Untrue(AssertionError):  # noqa: N818 - it is not an error of the test
+    """Something was said, or done, that is not so."""
+
+
+@dataclass
+class Counts:
+    """What was tried, and how it ended."""
+
+    sequences: int = 0
+    steps: int = 0
+    runs: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
+    things: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    errors: Counter[tuple[str, str]] = field(default_factory=Counter)
+    shortest: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def verified(self) -> int:
+        return sum(number for (*_, how), number in self.runs.items() if how == "VERIFIED")
+
+    def blame(self, reason: str, steps: list[str]) -> None:
+        """Keep the shortest sequence that ended in something untrue."""
+        kind = reason.split(":", 1)[0]
+        if kind not in self.shortest or len(steps) < len(self.shortest[kind]):
+            self.shortest[kind] = list(steps)
+
+    def text(self) -> str:
+        lines = [
+            *(f"  {' '.join(key)}: {number}" for key, number in sorted(self.runs.items())),
+            *(f"  {' '.join(key)}: {number}" for key, number in sorted(self.things.items())),
+            *(f"  ended with {' in '.join(key)}: {number}" for key, number in sorted(self.errors.items())),
+        ]
+        for kind, steps in self.shortest.items():
+            lines += [f"UNTRUE, {kind}, the shortest sequence:", *(f"    {step}" for step in steps)]
+        lines.append(
+            f"sequences {self.sequences}, steps {self.steps}, VERIFIED said {self.verified} times, "
+            f"false {len(self.shortest)}"
+        )
+        return "\n".join(lines)
