@@ -17,13 +17,22 @@ class Counts:
     sequences: int = 0
     steps: int = 0
     runs: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=Counter)
+    slowest: list[tuple[float, str]] = field(default_factory=list)
     things: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     errors: Counter[tuple[str, str]] = field(default_factory=Counter)
+    # The first sentence of each of them.
+    sentences: dict[tuple[str, str], str] = field(default_factory=dict)
     shortest: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def verified(self) -> int:
         return sum(number for (*_, how), number in self.runs.items() if how == "VERIFIED")
+
+    def took(self, what: str, seconds: float, how: str) -> None:
+        """Keep how long a run took, to see what makes the test slow."""
+        self.seconds[what] += seconds
+        self.slowest = sorted([*self.slowest, (round(seconds, 1), how)])[-10:]
 
     def blame(self, reason: str, steps: list[str]) -> None:
         """Keep the shortest sequence that ended in something untrue."""
@@ -35,8 +44,13 @@ class Counts:
         lines = [
             *(f"  {' '.join(key)}: {number}" for key, number in sorted(self.runs.items())),
             *(f"  {' '.join(key)}: {number}" for key, number in sorted(self.things.items())),
-            *(f"  ended with {' in '.join(key)}: {number}" for key, number in sorted(self.errors.items())),
+            *(
+                f"  ended with {' in '.join(key)}: {number}; {self.sentences.get(key, '')}"
+                for key, number in sorted(self.errors.items())
+            ),
         ]
+        lines += [f"  {what}: {seconds:.0f} s in all" for what, seconds in sorted(self.seconds.items())]
+        lines += [f"  slowest: {seconds} s, {how}" for seconds, how in self.slowest]
         for kind, steps in self.shortest.items():
             lines += [f"UNTRUE, {kind}, the shortest sequence:", *(f"    {step}" for step in steps)]
         lines.append(

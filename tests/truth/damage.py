@@ -24,8 +24,8 @@ ODD_RSYNC = (b'raw/it\'s "odd" $(x)\n*?', b"processed/not-utf8-\xff\xfe", b"raw/
 ODD_LFTP = (b'raw/it\'s "odd" $(x) *?', "processed/Prüfkörper_α".encode(), b"raw/semi;colon & pipe")
 
 AT_DESTINATION = (
-    "flip", "flip", "flip", "zero", "truncate", "extend", "touch", "retime", "delete", "folder", "link", "file",
-    "extra",
+    "flip", "flip", "flip", "retime", "retime", "zero", "truncate", "extend", "touch", "delete", "folder", "link",
+    "file", "extra",
 )  # fmt: skip
 AT_SOURCE = (
     "add", "rewrite", "rewrite", "rewrite", "flip", "touch", "delete", "folder", "link", "unreadable", "readable"
@@ -111,6 +111,8 @@ class Folder:
             kind, "f"
         )
         paths = self.paths(wanted)
+        if kind == "retime":
+            paths = [path for path in paths if self._has_another_time(path)]
         if not paths:
             return None
         path = paths[pick % len(paths)]
@@ -161,15 +163,19 @@ class Folder:
         modified = os.stat(self.at(path)).st_mtime + (-3600, -2, -1, 1, 2, 3600)[number % 6]
         os.utime(self.at(path), (modified, modified))
 
-    def _retime(self, path: bytes, _: int) -> bool:
+    def _retime(self, path: bytes, _: int) -> None:
         """The time of its source and nothing else: what people do with ``touch -r`` or ``rsync --size-only -t``."""
-        there = os.path.join(os.fsencode(self.twin or self.root), path)
+        modified = os.stat(self._there(path)).st_mtime_ns
+        os.utime(self.at(path), ns=(modified, modified))
+
+    def _there(self, path: bytes) -> bytes:
+        return os.path.join(os.fsencode(self.twin or self.root), path)
+
+    def _has_another_time(self, path: bytes) -> bool:
+        there = self._there(path)
         if os.path.islink(there) or not os.path.isfile(there):
             return False
-        modified = os.stat(there).st_mtime_ns
-        changed = modified != os.stat(self.at(path)).st_mtime_ns
-        os.utime(self.at(path), ns=(modified, modified))
-        return changed
+        return os.stat(there).st_mtime_ns != os.stat(self.at(path)).st_mtime_ns
 
     def _delete(self, path: bytes, _: int) -> None:
         self.remove(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import damage
@@ -104,10 +105,12 @@ class Truth(RuleBasedStateMachine):
         paths = [damage.EMPTY, self.odd[odd % len(self.odd)], *(damage.PLAIN[at] for at in sorted(chosen))]
         for at, path in enumerate(paths):
             size = {damage.EMPTY: 0, damage.LARGE: damage.LARGE_BYTES}.get(path, 1_000 * (1 + at % 2))
-            source.write(path, damage.content(at, size), oldest if at == 2 else damage.BEGAN + at)
+            source.write(
+                path, damage.content(at, size), oldest if oldest != damage.BEGAN else damage.BEGAN + at
+            )
         if link and self.kind == "rsync":
             os.symlink(b"raw", source.at(b"link"))
-        self._tell(f"{self.kind}, source {source.paths('fl')}, its third file of {oldest}")
+        self._tell(f"{self.kind}, source {source.paths('fl')}, of {oldest}")
         if how != "fresh":
             self._run("sync", "sizes", 1, 0, 2)
         if how == "found":
@@ -365,6 +368,7 @@ class Truth(RuleBasedStateMachine):
                     self._happen(end, what, pick, number)
                 taken.update(there - set(oracle.look(self.destination)))
 
+        began = time.monotonic()
         try:
             said = self.chain.run(
                 self.beamtime,
@@ -380,10 +384,14 @@ class Truth(RuleBasedStateMachine):
             )
         except Interrupted:
             said = Said(False, None, error="interrupted", part=kill["part"] if kill else None)
+        self.counts.took(
+            f"{mode}, killed" if kill else mode, time.monotonic() - began, f"{said.error} {self.steps[-1]}"
+        )
         how = "VERIFIED" if said.verified else "no verdict" if said.error else "NOT VERIFIED"
         self.counts.runs[self.kind, mode, said.level.value if said.level else level, how] += 1
         if said.error:
             self.counts.errors[said.error, str(said.part)] += 1
+            self.counts.sentences.setdefault((said.error, str(said.part)), said.sentence)
         self._tell(
             f"  -> {how}{f' at level {said.level.value}' if said.level else ''}: {said.error or said.sentence}"
         )
