@@ -396,7 +396,14 @@ class Truth(RuleBasedStateMachine):
             f"  -> {how}{f' at level {said.level.value}' if said.level else ''}: {said.error or said.sentence}"
         )
         self._check(
-            said, mode, before, taken, was_equal=was_equal, hidden=hidden, changed=bool(meanwhile or kill)
+            said,
+            mode,
+            samples,
+            before,
+            taken,
+            was_equal=was_equal,
+            hidden=hidden,
+            changed=bool(meanwhile or kill),
         )
         return said
 
@@ -404,6 +411,7 @@ class Truth(RuleBasedStateMachine):
         self,
         said: Said,
         mode: str,
+        samples: int,
         before: oracle.Tree,
         taken: set[bytes],
         *,
@@ -425,7 +433,12 @@ class Truth(RuleBasedStateMachine):
         open_now = self._still_differing()
         if said.verified and said.level is not None:
             lies = oracle.untrue(
-                wanted, after, level=said.level.value, window=said.window, sampled=said.sampled
+                wanted,
+                after,
+                level=said.level.value,
+                window=said.window,
+                sampled=said.sampled,
+                samples=samples,
             )
             for lie in lies:
                 self._blame(f"VERIFIED at level {said.level.value}, but: {lie}")

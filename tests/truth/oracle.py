@@ -106,6 +106,7 @@ def untrue(
     level: str,
     window: int,
     sampled: Iterable[bytes],
+    samples: int = 0,
 ) -> Iterator[str]:
     """Yield what is not so although it was said to be VERIFIED.
 
@@ -115,6 +116,7 @@ def untrue(
         level: what was promised: sizes, sampled or full.
         window: seconds by which times may differ.
         sampled: paths whose content was said to have been compared.
+        samples: files of which level sampled promises to compare the content, if there are so many.
     """
     named = set(sampled)
     for path, here in sorted(source.items()):
@@ -134,6 +136,10 @@ def untrue(
                 yield f"{path!r} has another content"
         elif here.content != there.content:
             yield f"{path!r} leads to {here.content!r} at the source and to {there.content!r} at the destination"
+    full = {path for path, item in source.items() if item.kind == "f" and item.size}
+    promised = {"sizes": 0, "sampled": min(samples, len(full)), "full": len(full)}[level]
+    if len(full & named) < promised:
+        yield f"the content of {len(full & named)} files was compared, not of {promised}"
     for path in sorted(named):
         if path not in source or source[path].kind != "f":
             yield f"{path!r} was compared, they say, and is no file of the source"
@@ -146,7 +152,8 @@ def still_differs(here: Item | None, there: Item | None) -> bool:
 
 def equal(source: Tree, destination: Tree, window: int) -> bool:
     """Say whether the destination has all of the source, content included."""
-    return not list(untrue(source, destination, level="full", window=window, sampled=()))
+    files = [path for path, item in source.items() if item.kind == "f"]
+    return not list(untrue(source, destination, level="full", window=window, sampled=files))
 
 
 def lost(

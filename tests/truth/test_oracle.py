@@ -29,7 +29,9 @@ def trees(tmp_path: Path) -> tuple[Folder, Folder]:
 def said(trees: tuple[Folder, Folder], level: str = "full", window: int = 0, *sampled: bytes) -> list[str]:
     source, copy = (oracle.look(folder.root) for folder in trees)
     wanted = oracle.in_scope(source, ("tmp/",))
-    return list(oracle.untrue(wanted, copy, level=level, window=window, sampled=sampled))
+    # At level full, all are said to have been compared.
+    named = (*sampled, *(path for path, item in wanted.items() if level == "full" and item.kind == "f"))
+    return list(oracle.untrue(wanted, copy, level=level, window=window, sampled=named))
 
 
 def test_a_whole_copy_is_whole(trees: tuple[Folder, Folder]) -> None:
@@ -66,6 +68,18 @@ def test_times_may_differ_by_the_window(trees: tuple[Folder, Folder]) -> None:
 
 def test_only_files_of_the_source_can_have_been_compared(trees: tuple[Folder, Folder]) -> None:
     assert len(said(trees, "sampled", 0, b"nothing")) == len(said(trees, "sampled", 0, b"raw")) == 1
+
+
+def test_as_many_files_are_compared_as_were_promised(trees: tuple[Folder, Folder]) -> None:
+    source, copy = (oracle.look(folder.root) for folder in trees)
+
+    def lies(level: str, samples: int, *sampled: bytes) -> int:
+        return len(list(oracle.untrue(source, copy, level=level, window=0, sampled=sampled, samples=samples)))
+
+    assert lies("sizes", 3) == lies("sampled", 1, b"a.dat") == 0
+    assert lies("sampled", 1) == lies("sampled", 2, b"a.dat") == lies("full", 1, b"a.dat") == 1
+    every = (b"a.dat", b"raw/not-utf8-\xff\n", b"tmp/scratch")
+    assert lies("sampled", 9, *every) == lies("full", 1, *every) == 0
 
 
 def test_what_is_in_scope() -> None:
