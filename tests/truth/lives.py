@@ -38,7 +38,7 @@ def lives(kind: str, number: int, seeded: int | None = None, **further: Any) -> 
     )
 
 
-def main(kind: str, number: int, seeded: int, part: int = 100) -> int:
+def main(kind: str, number: int, seeded: int, part: int = 200) -> int:
     """Try them in parts, each with a seed of its own; one that fails does not keep the others from being tried."""
     import pytest
     from servers import servers
