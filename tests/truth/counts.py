@@ -17,7 +17,7 @@ class Counts:
     sequences: int = 0
     steps: int = 0
     runs: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
-    seconds: dict[str, float] = field(default_factory=Counter)
+    seconds: Counter[str] = field(default_factory=Counter)
     slowest: list[tuple[float, str]] = field(default_factory=list)
     things: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     errors: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -31,7 +31,7 @@ class Counts:
 
     def took(self, what: str, seconds: float, how: str) -> None:
         """Keep how long a run took, to see what makes the test slow."""
-        self.seconds[what] += seconds
+        self.seconds[what] += seconds  # type: ignore[assignment]
         self.slowest = sorted([*self.slowest, (round(seconds, 1), how)])[-10:]
 
     def blame(self, reason: str, steps: list[str]) -> None:
@@ -39,6 +39,19 @@ class Counts:
         kind = reason.split(":", 1)[0]
         if kind not in self.shortest or len(steps) < len(self.shortest[kind]):
             self.shortest[kind] = list(steps)
+
+    def add(self, other: Counts) -> None:
+        """Take in what another process counted."""
+        self.sequences += other.sequences
+        self.steps += other.steps
+        self.runs.update(other.runs)
+        self.things.update(other.things)
+        self.errors.update(other.errors)
+        self.seconds.update(other.seconds)
+        self.sentences = other.sentences | self.sentences
+        self.slowest = sorted([*self.slowest, *other.slowest])[-10:]
+        for kind, steps in other.shortest.items():
+            self.blame(kind, steps)
 
     def text(self) -> str:
         lines = [

@@ -110,9 +110,7 @@ class Folder:
         wanted = {"folder": "fl", "file": "d", "link": "fd", "delete": "fdl", "unreadable": "fd"}.get(
             kind, "f"
         )
-        paths = self.paths(wanted)
-        if kind == "retime":
-            paths = [path for path in paths if self._has_another_time(path)]
+        paths = self._with_another_time() if kind == "retime" else self.paths(wanted)
         if not paths:
             return None
         path = paths[pick % len(paths)]
@@ -163,10 +161,14 @@ class Folder:
         modified = os.stat(self.at(path)).st_mtime + (-3600, -2, -1, 1, 2, 3600)[number % 6]
         os.utime(self.at(path), (modified, modified))
 
-    def _retime(self, path: bytes, _: int) -> None:
+    def _retime(self, path: bytes, number: int) -> None:
         """The time of its source and nothing else: what people do with ``touch -r`` or ``rsync --size-only -t``."""
-        modified = os.stat(self._there(path)).st_mtime_ns
-        os.utime(self.at(path), ns=(modified, modified))
+        for one in self._with_another_time() if number % 2 else [path]:
+            modified = os.stat(self._there(one)).st_mtime_ns
+            os.utime(self.at(one), ns=(modified, modified))
+
+    def _with_another_time(self) -> list[bytes]:
+        return [path for path in self.paths("f") if self._has_another_time(path)]
 
     def _there(self, path: bytes) -> bytes:
         return os.path.join(os.fsencode(self.twin or self.root), path)

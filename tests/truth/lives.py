@@ -1,14 +1,16 @@
 """Tries sequences: ``lives.py KIND NUMBER SEED`` does so as a program of its own; two can run beside each other.
 
-Prints how far it is, and at the end what it counted; ends with 1 when something untrue was found.
+Prints how far it is and what it counted; ends with 1 when something untrue was found. The same words try the same
+again.
 """
 
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 import tempfile
-import time
+from pathlib import Path
 from typing import Any
 
 from counts import Counts, Untrue
@@ -38,29 +40,26 @@ def lives(kind: str, number: int, seeded: int | None = None, **further: Any) -> 
     )
 
 
-def main(kind: str, number: int, seeded: int, part: int = 200) -> int:
-    """Try them in parts, each with a seed of its own; one that fails does not keep the others from being tried."""
+def main(kind: str, number: int, seeded: int, kept: str | None = None) -> int:
+    """Try sequences that a seed decides, print what was tried, and keep the counts in a file if one is named."""
     import pytest
     from servers import servers
     from tasks import Chain
 
-    found = 0
-    began = time.monotonic()
     with servers() as up, pytest.MonkeyPatch.context() as patch:
         Truth.chain, Truth.counts = Chain(up, patch), Counts()
-        shrink = os.environ.get("TRUTH_SHRINK", "yes") == "yes"
-        phases = [Phase.generate, Phase.shrink] if shrink else [Phase.generate]
-        for at in range(0, number, part):
-            try:
-                lives(kind, min(part, number - at), seeded + at, phases=phases)
-            except Untrue as lie:
-                found += 1
-                print(f"UNTRUE (seed {seeded + at}): {lie}", flush=True)
-            print(f"{Truth.counts.sequences} sequences, {time.monotonic() - began:.0f} s", flush=True)
+        shrink = (Phase.shrink,) if os.environ.get("TRUTH_SHRINK", "yes") == "yes" else ()
+        try:
+            lives(kind, number, seeded, phases=(Phase.generate, *shrink))
+        except Untrue as lie:
+            print(f"UNTRUE (lives.py {kind} {number} {seeded}): {lie}", flush=True)
+    if kept is None:
         print(Truth.counts.text(), flush=True)
-    return 1 if found else 0
+    else:
+        Path(kept).write_bytes(pickle.dumps(Truth.counts))
+    return 1 if Truth.counts.shortest else 0
 
 
 if __name__ == "__main__":
     os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="beamferry-truth-"))
-    sys.exit(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:]))

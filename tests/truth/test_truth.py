@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import os
+import pickle
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +24,8 @@ if TYPE_CHECKING:
 KINDS = ("rsync", "ftps", "sftp")
 # Of ten sequences so many go by each.
 SHARES = {"rsync": 8, "ftps": 1, "sftp": 1}
+# So many are tried by one process.
+PARTS = {"rsync": 200, "ftps": 50, "sftp": 50}
 
 
 @pytest.fixture
@@ -58,9 +66,35 @@ def test_short_lives(counts: Counts, kind: str, number: int, fixed: bool) -> Non
     lives(kind, number, derandomize=fixed)
 
 
+def parts(wanted: int) -> list[tuple[str, int]]:
+    """Cut so many sequences into parts of a few minutes, the slowest first."""
+    cut = []
+    for kind in reversed(KINDS):
+        left = max(1, wanted * SHARES[kind] // sum(SHARES.values()))
+        while left > 0:
+            cut.append((kind, min(left, PARTS[kind])))
+            left -= PARTS[kind]
+    return cut
+
+
 @pytest.mark.long
 @pytest.mark.timeout(0)
-def test_long_lives(counts: Counts) -> None:
+def test_long_lives(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wanted = int(os.environ.get("TRUTH_SEQUENCES", "2000"))
-    for kind, share in SHARES.items():
-        lives(kind, max(1, wanted * share // sum(SHARES.values())))
+    first = int(os.environ.get("TRUTH_SEED", "0")) or time.time_ns() // 1_000_000_000
+    together = Counts()
+
+    def live(at: int, kind: str, number: int) -> int:
+        """Try a part in a process of its own, and tell how far all are."""
+        kept = tmp_path / str(at)
+        program = (sys.executable, "-m", "lives", kind, str(number), str(first + at), str(kept))
+        code = subprocess.run(program, cwd=Path(__file__).parent, check=False).returncode
+        together.add(pickle.loads(kept.read_bytes()))
+        print(f"{together.sequences} sequences, {together.verified} times VERIFIED", flush=True)
+        return code
+
+    with capsys.disabled(), ThreadPoolExecutor(os.cpu_count() or 2) as at_once:
+        codes = [at_once.submit(live, at, *part) for at, part in enumerate(parts(wanted))]
+        wait(codes)
+        print(f"\n{together.text()}\nthe first seed was {first}", flush=True)
+    assert {code.result() for code in codes} == {0}
