@@ -24,8 +24,8 @@ ODD_RSYNC = (b'raw/it\'s "odd" $(x)\n*?', b"processed/not-utf8-\xff\xfe", b"raw/
 ODD_LFTP = (b'raw/it\'s "odd" $(x) *?', "processed/Prüfkörper_α".encode(), b"raw/semi;colon & pipe")
 
 AT_DESTINATION = (
-    "flip", "flip", "flip", "retime", "retime", "zero", "truncate", "extend", "touch", "delete", "folder", "link",
-    "file", "extra",
+    "flip", "flip", "flip", "retime", "retime", "delete", "delete", "zero", "truncate", "extend", "touch", "folder",
+    "link", "file", "extra",
 )  # fmt: skip
 AT_SOURCE = (
     "add", "rewrite", "rewrite", "rewrite", "flip", "touch", "delete", "folder", "link", "unreadable", "readable"
