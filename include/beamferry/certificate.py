@@ -254,7 +254,7 @@ def _differences(verdict: Verdict) -> Iterator[str]:
         shown = [f"  {item.path}" for item in group]
         left = verdict.counts[kind] - len(shown)
         yield ""
-        yield from _wrapped(f"{verdict.counts[kind]:,} {kind.words}:")
+        yield from _wrapped(f"{verdict.amount(kind)}:")
         yield from shown
         if left:
             yield f"  and {left:,} more"

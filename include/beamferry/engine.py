@@ -238,6 +238,7 @@ class LftpEngine:
             level=choice.level,
             streams=choice.streams,
             seed=seed,
+            bandwidth_limit=choice.bandwidth_limit,
         )
 
     def interpret(self, code: int, errors: str) -> BeamferryError | None:

@@ -13,7 +13,9 @@ class BeamferryError(Exception):
     """
 
     def __init__(self, code: str, problem: str, remedy: str) -> None:
-        """Keep the three parts; the message joins the two sentences."""
+        """Keep the three parts; the message joins the two sentences, and each text that shows them ends them itself."""
+        # What a tool said may end a sentence already.
+        problem, remedy = problem.rstrip(" ."), remedy.rstrip(" .")
         # All three go to Exception so that the error survives pickling and copying whole.
         super().__init__(code, problem, remedy)
         self.code = code

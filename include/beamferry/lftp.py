@@ -159,6 +159,7 @@ def dry_run_arguments(
         *("--destination", beamtime.destination_path(site)),
         # As for rsync: some servers round times to two seconds.
         *("--modify-window", "0" if traits.modes else "2"),
+        *("--stall", str(STALL_SECONDS)),
         *_scope(beamtime),
         *far_arguments(beamtime, secret),
     )
@@ -197,9 +198,28 @@ def transfer_arguments(
 
 
 def verify_arguments(
-    work: str, beamtime: DesyBeamtime, site: Site, secret: str, *, level: Level, streams: int, seed: int
+    work: str,
+    beamtime: DesyBeamtime,
+    site: Site,
+    secret: str,
+    *,
+    level: Level,
+    streams: int,
+    seed: int,
+    bandwidth_limit: int | None = None,
 ) -> tuple[str, ...]:
-    """Return the arguments of ``lftp_verify.sh``; as for ``verify.sh``, see ``census.verify_arguments``."""
+    """Return the arguments of ``lftp_verify.sh``, see ``census.verify_arguments``; what is compared is fetched anew.
+
+    Args:
+        work: as for ``transfer_arguments``, as are the next ones.
+        beamtime: what is compared.
+        site: where the copy is.
+        secret: file on RDS-SSH that holds the password while the job runs.
+        level: what is compared.
+        streams: connections at the same time.
+        seed: chooses the sample.
+        bandwidth_limit: MiB/s of all connections together.
+    """
     return (
         *("--work", work),
         *("--streams", str(streams)),
@@ -207,6 +227,7 @@ def verify_arguments(
         *("--samples", str(beamtime.samples)),
         *("--sample-bytes", str(SAMPLE_BYTES)),
         *("--seed", str(seed)),
+        *("--limit", str((bandwidth_limit or 0) * MIB)),
         *("--stall", str(STALL_SECONDS)),
         *("--destination", beamtime.destination_path(site)),
         *_scope(beamtime),

@@ -24,7 +24,7 @@ _REFUSED = re.compile(
 )
 _GONE = "No such file"
 _OURS = re.compile(
-    r"^beamferry: (?P<what>unlisted|unseen|cut|unreadable-line|changed|unread|no-password): (?P<text>.*)$",
+    r"^beamferry: (?P<what>unlisted|unseen|cut|unchecked|unreadable-line|changed|unread|no-password): (?P<text>.*)$",
     re.MULTILINE,
 )
 # The reply's number as lftp shows it, and not in the name of a file.
@@ -228,7 +228,7 @@ def _changed(stderr: str, errand: Errand) -> TransientError:
     )
 
 
-def _listing(stderr: str, errand: Errand) -> PermanentError:
+def _listing(stderr: str, errand: Errand) -> BeamferryError:
     found = [(match["what"], shown(match["text"])) for match in _OURS.finditer(stderr)]
     unseen = tuple(text for what, text in found if what == "unseen")
     if unseen:
@@ -244,6 +244,15 @@ def _listing(stderr: str, errand: Errand) -> PermanentError:
             "listing-incomplete",
             f"Two listings of {errand.host} do not agree: {_some(cut)}",
             "start the run again when nothing is written there; if it stays, a name there has a line break",
+        )
+    unchecked = tuple(text for what, text in found if what == "unchecked")
+    if unchecked:
+        return TransientError(
+            "listing-unchecked",
+            f"The listing of {errand.host} could not be checked by a second look at {len(unchecked):,} folders: "
+            f"{_some(unchecked)}",
+            "nothing was concluded from it; this is tried again, and if it stays, lower streams or ask "
+            f"{errand.facility}",
         )
     lines = tuple(text for what, text in found if what == "unreadable-line")
     return PermanentError(

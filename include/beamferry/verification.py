@@ -8,7 +8,7 @@ from itertools import chain, zip_longest
 from math import exp, log1p
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from beamferry.agent import damaged
 from beamferry.beamtime import Frozen, Level
@@ -91,7 +91,8 @@ class Verdict(Frozen):
         level: how thoroughly, as far as it got; a level includes those before it.
         source: what the source holds, excludes left out.
         destination: what RDS holds.
-        counts: how many entries differ, by kind.
+        counts: how many entries differ, by kind of difference.
+        entries: the same by what they are, e.g. ``{"missing": {"files": 3}}``; empty in older verdicts.
         named: the first of them.
         sampled_files: files compared byte by byte, through the SHA-256 of both ends.
         sampled_bytes: their size.
@@ -100,6 +101,7 @@ class Verdict(Frozen):
         sentence: all of this in plain words.
         again_files: files that differed in an earlier comparison, and were compared byte by byte for that reason alone.
         cached_files: files that may have been read from the memory of RDS-SSH and not from the disk.
+        there_bytes: size of the source's files that have a file of their size at RDS; None in older verdicts.
     """
 
     schema_version: Literal[1] = 1
@@ -116,6 +118,12 @@ class Verdict(Frozen):
     sentence: str
     again_files: int = 0
     cached_files: int = 0
+    entries: dict[Difference, dict[str, int]] = Field(default_factory=dict)
+    there_bytes: int | None = None
+
+    def amount(self, kind: Difference) -> str:
+        """Return how many entries differ in this way, by what they are, e.g. ``3 files missing at RDS``."""
+        return amount(kind, self.counts[kind], self.entries.get(kind, {}))
 
     def few(self, limit: int) -> tuple[Named, ...]:
         """Return at most so many of the named differences, some of each kind, grouped by kind."""
@@ -215,6 +223,7 @@ def judge(
     checked_at: datetime,
     again_files: int = 0,
     cached_files: int = 0,
+    round_folders: int = 0,
 ) -> Verdict:
     """Return the verdict on what the agent found to differ.
 
@@ -229,6 +238,7 @@ def judge(
         checked_at: when the comparison began.
         again_files: files compared for the reason alone that they differed before, not counted in ``sampled_files``.
         cached_files: files that may have been read from memory.
+        round_folders: folders whose listing ends at a number at which servers cut.
 
     Raises:
         PermanentError: the source holds no file.
@@ -241,6 +251,7 @@ def judge(
     if unknown := comparison.counts.keys() - set(Difference):
         raise damaged(f"it holds differences of unknown kinds, {', '.join(sorted(unknown))}")
     counts = {kind: comparison.counts[kind] for kind in Difference if comparison.counts.get(kind)}
+    entries = {kind: comparison.entries[kind] for kind in counts}
     outcome = _outcome(counts, partial_files)
     reached = _reached(level, source.bytes - comparison.incomparable_bytes, sampled_files, sampled_bytes)
     return Verdict(
@@ -254,20 +265,44 @@ def judge(
         sampled_bytes=sampled_bytes,
         partial_files=partial_files,
         checked_at=checked_at,
-        sentence=_sentence(outcome, reached, source, counts, sampled_files, partial_files)
-        + _remarks(outcome, again_files, cached_files),
+        sentence=_sentence(outcome, reached, source, _amounts(counts, entries, partial_files), sampled_files)
+        + _remarks(outcome, again_files, cached_files, round_folders),
         again_files=again_files,
         cached_files=cached_files,
+        entries=entries,
+        there_bytes=source.bytes - comparison.incomparable_bytes,
     )
 
 
-def _remarks(outcome: Outcome, again_files: int, cached_files: int) -> str:
+def amount(kind: Difference, number: int, entries: dict[str, int]) -> str:
+    """Return how many entries differ in a way, by what they are; as a bare number where that is not known."""
+    nouns = {"files": "file", "folders": "folder", "links": "link", "others": "special file"}
+    parts = [count(entries[field], noun) for field, noun in nouns.items() if entries.get(field)]
+    *first, last = parts or [f"{number:,}"]
+    listed = f"{', '.join(first)} and {last}" if first else last
+    return f"{listed} {kind.words}"
+
+
+def _amounts(
+    counts: dict[Difference, int], entries: dict[Difference, dict[str, int]], partial_files: int
+) -> list[str]:
+    listed = [amount(kind, number, entries[kind]) for kind, number in counts.items()]
+    if partial_files:
+        listed.append(f"{count(partial_files, 'file')} unfinished at RDS")
+    return listed
+
+
+def _remarks(outcome: Outcome, again_files: int, cached_files: int, round_folders: int) -> str:
     again = f" {count(again_files, 'file')} that differed before now agree, byte by byte."
     cached = (
         f" {count(cached_files, 'file')} may have been read from the memory of RDS-SSH, not from the disk."
     )
+    rounded = (
+        f" {count(round_folders, 'folder')} held exactly 1,000 entries at the source, a number at which servers cut "
+        "listings: two looks agree on it."
+    )
     said = again if again_files and outcome is Outcome.VERIFIED else ""
-    return said + (cached if cached_files else "")
+    return said + (cached if cached_files else "") + (rounded if round_folders else "")
 
 
 def _named(kind: Difference, comparison: Comparison) -> Iterator[Named]:
@@ -329,9 +364,8 @@ def _sentence(
     outcome: Outcome,
     level: Level,
     source: Ends,
-    counts: dict[Difference, int],
+    listed: list[str],
     sampled_files: int,
-    partial_files: int,
 ) -> str:
     whole = f"{count(source.files, 'file')} ({human(source.bytes)})"
     was = "was" if sampled_files == 1 else "were"
@@ -340,9 +374,6 @@ def _sentence(
         Level.SAMPLED: f"every size agrees and {count(sampled_files, 'file')} {was} compared byte by byte",
         Level.FULL: "every size agrees and the content of every file was compared byte by byte",
     }
-    listed = [f"{number:,} {kind.words}" for kind, number in counts.items()]
-    if partial_files:
-        listed.append(f"{partial_files:,} unfinished at RDS")
     if outcome is Outcome.VERIFIED:
         besides = f" Besides: {'; '.join(listed)}." if listed else ""
         subject = f"The only file ({human(source.bytes)}) is" if source.files == 1 else f"All {whole} are"

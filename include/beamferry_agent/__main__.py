@@ -6,16 +6,16 @@ from beamferry_agent.account import prepare
 from beamferry_agent.answers import AccountRequest, ComparisonRequest, DamagedListsError, PublicationRequest
 from beamferry_agent.cache import forget
 from beamferry_agent.comparison import compare_lists
-from beamferry_agent.mismatches import recall, remember, select, suspect
+from beamferry_agent.listing import list_source
+from beamferry_agent.mismatches import mark_again, recall, remember, select, suspect
 from beamferry_agent.places import FullError, PlaceError
 from beamferry_agent.publication import publish
+from beamferry_agent.sessions import SourceError
 
-# As the other jobs' codes: no room is left; the lists cannot be what was found; a place cannot be used; the
-# agent was called wrongly.
-_FULL = 11
-_DAMAGED = 65
-_NO_PLACE = 73
+# The agent was called wrongly.
 _REFUSED = 78
+# As the other jobs' codes: the lists cannot be what was found; no room is left; a place cannot be used.
+_CODES = {DamagedListsError: 65, FullError: 11, PlaceError: 73, ValueError: _REFUSED}
 
 
 def _compare(text: str) -> str:
@@ -35,6 +35,8 @@ _VERBS = {
     "account": _account,
     "compare": _compare,
     "forget": forget,
+    "list": list_source,
+    "mark": mark_again,
     "publish": _publish,
     "recall": recall,
     "remember": remember,
@@ -51,18 +53,13 @@ def main() -> int:
         return _REFUSED
     try:
         sys.stdout.write(_VERBS[verb](sys.stdin.read()) + "\n")
-    except DamagedListsError as error:
+    except SourceError as error:
+        # Its words have names as the facility tells them, and are lines already.
+        sys.stderr.buffer.write(error.words)
+        return error.code
+    except tuple(_CODES) as error:
         sys.stderr.write("agent: {}\n".format(error))
-        return _DAMAGED
-    except FullError as error:
-        sys.stderr.write("agent: {}\n".format(error))
-        return _FULL
-    except PlaceError as error:
-        sys.stderr.write("agent: {}\n".format(error))
-        return _NO_PLACE
-    except ValueError as error:
-        sys.stderr.write("agent: {}\n".format(error))
-        return _REFUSED
+        return next(code for kind, code in _CODES.items() if isinstance(error, kind))
     return 0
 
 

@@ -4,7 +4,7 @@ import json
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 # A request or an answer of another version is refused, never guessed.
-VERSION = 1
+VERSION = 2
 
 
 class DamagedListsError(Exception):
@@ -76,11 +76,13 @@ class Comparison(NamedTuple):
     """Answers what differs.
 
     ``counts``: how many entries differ, by the kind of difference, see ``differences.KINDS``.
+    ``entries``: the same by what they are: ``files``, ``folders``, ``links`` and ``others``.
     ``named``: the first of each kind by name; bytes that are not UTF-8 stand as lone surrogates.
     ``incomparable_bytes``: size of the source's files that have no file of their size at the destination.
     """
 
     counts: Dict[str, int]
+    entries: Dict[str, Dict[str, int]]
     named: Dict[str, List[str]]
     incomparable_bytes: int
 
@@ -95,9 +97,11 @@ class Comparison(NamedTuple):
         Raises ValueError when it is not one, or of another version.
         """
         fields = _fields(text, cls._fields)
-        counts, named = fields["counts"], fields["named"]
+        counts, named, entries = fields["counts"], fields["named"], fields["entries"]
         if not isinstance(counts, dict) or not all(map(_is_number, counts.values())):
             raise ValueError("counts must be numbers")
+        if not isinstance(entries, dict) or {kind: _total(by) for kind, by in entries.items()} != counts:
+            raise ValueError("entries must sum up to counts")
         if not isinstance(named, dict) or not all(isinstance(names, list) for names in named.values()):
             raise ValueError("named must be lists")
         if any(kind not in counts or len(names) > counts[kind] for kind, names in named.items()):
@@ -253,6 +257,15 @@ class PublicationRequest(NamedTuple):
 
 def _are_texts(row: Any, length: int) -> bool:
     return isinstance(row, list) and len(row) == length and all(isinstance(text, str) for text in row)
+
+
+def _total(by_entry: Any) -> Optional[int]:
+    """Return how many entries there are, None where it is not a number of each."""
+    if not isinstance(by_entry, dict) or not set(by_entry) <= set(COUNTED):
+        return None
+    if not all(map(_is_number, by_entry.values())):
+        return None
+    return sum(by_entry.values())
 
 
 def _is_number(value: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import IO, Dict, Iterable, Iterator, List
 from typing import Counter as CounterOf
 
 from beamferry_agent.answers import COUNTED, LISTS, Comparison, ComparisonRequest, DamagedListsError
-from beamferry_agent.differences import KINDS, Pairs, Rules, differences
+from beamferry_agent.differences import COUNTED_AS, KINDS, Pairs, Rules, differences
 from beamferry_agent.records import Entry, decode_name, read_names, read_records
 
 
@@ -47,15 +47,18 @@ def compare(
     named: Dict[str, List[str]] = {}
     room = dict.fromkeys(KINDS, request.kept_bytes)
     rules = Rules(request.changing_since, request.modify_window, request.keeps_links)
-    for kind, path in differences(pairs, rules):
+    entries: Dict[str, CounterOf[str]] = {}
+    for kind, path, entry in differences(pairs, rules):
         counted[kind] += 1
+        entries.setdefault(kind, Counter())[COUNTED_AS[entry]] += 1
         if counted[kind] <= request.kept and room[kind] > 0:
             room[kind] -= len(json.dumps(path))
             # One that does not fit ends the list, so that what is named is always the first of its kind.
             if room[kind] >= 0:
                 named.setdefault(kind, []).append(path)
     _refuse_damaged(pairs, request)
-    return Comparison(dict(counted), named, pairs.incomparable_bytes)
+    found = {kind: dict(of_kind) for kind, of_kind in entries.items()}
+    return Comparison(dict(counted), found, named, pairs.incomparable_bytes)
 
 
 def _refuse_damaged(pairs: Pairs, request: ComparisonRequest) -> None:

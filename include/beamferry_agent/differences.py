@@ -8,12 +8,13 @@ from typing import Counter as CounterOf
 from typing import FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from beamferry_agent.answers import LISTS, DamagedListsError
-from beamferry_agent.mismatches import MARK
+from beamferry_agent.marks import MARKS
 from beamferry_agent.records import FILE, FOLDER, LINK, OTHER, Entry, encode_name
 
 # The lists, in the order of answers.LISTS; the last three hold paths.
 _SOURCE, _DESTINATION, _MISMATCH, _UNSTABLE, _UNRESOLVED = range(len(LISTS))
-_FIELDS = {FILE: "files", FOLDER: "folders", LINK: "links", OTHER: "others"}
+# What an entry is counted as, by its kind in a census; see ``answers.COUNTED``.
+COUNTED_AS = {FILE: "files", FOLDER: "folders", LINK: "links", OTHER: "others"}
 
 # How an entry at the source and its copy differ, the most alarming first.
 CONTENT, UNSTABLE, UNRESOLVED = "content", "unstable", "unresolved"
@@ -87,7 +88,7 @@ class Pairs:
         last = b""
         for entry in entries:
             last = self._next(end, entry.path, last)
-            self._sums[end][_FIELDS[entry.kind]] += 1
+            self._sums[end][COUNTED_AS[entry.kind]] += 1
             self._sums[end]["bytes"] += entry.size
             yield last, end, entry
 
@@ -106,11 +107,11 @@ class Pairs:
         return key
 
 
-def differences(pairs: Iterable[Pair], rules: Rules) -> Iterator[Tuple[str, str]]:
-    """Yield each difference, one of ``KINDS``, with its path; memory grows with the depth of folders only.
+def differences(pairs: Iterable[Pair], rules: Rules) -> Iterator[Tuple[str, str, str]]:
+    """Yield each difference: one of ``KINDS``, its path, and what kind of entry it is in a census.
 
-    A census gives folders no time, so one that is missing is changing when something in it is: a folder made
-    after the transfer began.
+    Memory grows with the depth of folders only. A census gives folders no time, so one that is missing is changing when
+    something in it is: a folder made after the transfer began.
     """
     missing: List[str] = []
     changing = ""
@@ -119,20 +120,22 @@ def differences(pairs: Iterable[Pair], rules: Rules) -> Iterator[Tuple[str, str]
         if kind is None:
             continue
         while missing and not pair.path.startswith(missing[-1]):
-            yield MISSING, missing.pop()[:-1]
+            yield MISSING, missing.pop()[:-1], FOLDER
         if kind == CHANGING:
             changing = pair.path
             while missing:
-                yield CHANGING, missing.pop()[:-1]
+                yield CHANGING, missing.pop()[:-1], FOLDER
         elif kind == MISSING and pair.here is not None and pair.here.kind == FOLDER:
             # What is in a folder stands around it in a census: names that begin with - or . before it.
             if not changing.startswith(pair.path + "/"):
                 missing.append(pair.path + "/")
                 continue
             kind = CHANGING
-        yield kind, pair.path
+        entry = pair.here or pair.there
+        # Where only a content is told of, it is a file's.
+        yield kind, pair.path, FILE if entry is None else entry.kind
     for path in missing:
-        yield MISSING, path[:-1]
+        yield MISSING, path[:-1], FOLDER
 
 
 def _difference(pair: Pair, rules: Rules) -> Optional[str]:
@@ -147,7 +150,7 @@ def _difference(pair: Pair, rules: Rules) -> Optional[str]:
     if _MISMATCH not in pair.flags:
         return kind
     # Whatever differs in a listing explains another content, except a time within the window, or one that we set.
-    marked = kind == TIME and there is not None and there.modified == MARK
+    marked = kind == TIME and there is not None and there.modified in MARKS
     return content if kind is None or marked else kind
 
 

@@ -1,141 +1,90 @@
-"""Files that were found to differ from their source: remembered for a destination until they are seen to agree."""
+"""Files that were found to differ from their source are remembered until they are seen to agree, or are gone."""
 
-import hashlib
 import json
 import os
-import stat
-from typing import Dict, Iterable, Iterator, List, Optional, Set, Tuple
+from typing import Dict, Iterable, Iterator, List, Set
 
 from beamferry_agent.answers import DamagedListsError
-from beamferry_agent.places import open_below, write_whole
+from beamferry_agent.marks import fetchable, mark
+from beamferry_agent.mismatch_store import Pair, Spot, Store, in_order, pair_of
+from beamferry_agent.places import PlaceError
 from beamferry_agent.records import FILE, Entry, encode_name, read_names, read_records
-
-# Such a copy gets this time of change, long before any beamtime: whatever compares size and time, be it a plain rsync
-# of a person, then fetches it again.
-MARK = 1
-_FOLDER = os.path.join(".beamferry", "mismatches")
-_HEAD = b"beamferry mismatches 1 "
-_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-class Memory:
-    """The remembered paths of one destination.
-
-    It lies in the home folder, and not among the jobs' files, which people remove when something hangs.
-    """
-
-    def __init__(self, destination: str) -> None:
-        """Name the file; links that lead to a destination make no other destination of it."""
-        self._home = os.environ["HOME"]
-        self._destination = os.path.realpath(destination)
-        self._name = hashlib.sha256(os.fsencode(self._destination)).hexdigest()[:32]
-
-    @property
-    def place(self) -> str:
-        """The file."""
-        return os.path.join(self._home, _FOLDER, self._name)
-
-    def read(self) -> List[bytes]:
-        """Return the paths, as bytes, in a census's order; none where nothing is remembered.
-
-        Raises DamagedListsError when the file is not what was written.
-        """
-        try:
-            with open(self.place, "rb") as file:
-                items = list(read_names(file))
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise DamagedListsError("{} cannot be read: {}".format(self.place, error.strerror))
-        if not items or items[0] != _HEAD + str(len(items) - 1).encode():
-            raise DamagedListsError("{} is not whole".format(self.place))
-        return items[1:]
-
-    def write(self, paths: Iterable[bytes]) -> None:
-        """Remember these paths and no others.
-
-        Raises PlaceError.
-        """
-        kept = sorted(set(paths), key=_order)
-        content = b"".join(path + b"\0" for path in [_HEAD + str(len(kept)).encode(), *kept])
-        with open_below(self._home, os.path.join(self._home, _FOLDER), 0o700) as folder:
-            write_whole(folder, self._name, content, 0o600)
-
-    def put_aside(self) -> None:
-        """Keep a damaged file under another name."""
-        os.replace(self.place, self.place + ".damaged")
-
-    def mark(self, paths: Iterable[bytes]) -> None:
-        """Give the copies of these paths the time that has them fetched again; what is no file is left alone."""
-        try:
-            root = os.open(self._destination, _FOLDER_FLAGS)
-        except OSError:
-            return
-        try:
-            for path in paths:
-                _mark(root, path)
-        finally:
-            os.close(root)
-
-    def exists(self, path: bytes) -> bool:
-        """Say whether something is there at the destination, in scope or not."""
-        return os.path.lexists(os.path.join(os.fsencode(self._destination), path))
 
 
 def recall(text: str) -> str:
-    """Answer ``{"destination", "output", "mark"}``: write the remembered paths to a list.
+    """Answer ``{"source", "destination", "output"}``: write the remembered paths to a list.
 
-    If ``mark`` is ``yes``, their copies are marked. Only what is about to fetch them marks them: a comparison would
-    take a copy that was mended for another version. Raises DamagedListsError when the memory is damaged; it is put
-    aside then.
+    Raises DamagedListsError when the memory is damaged: everything has to be compared again. PlaceError.
     """
     asked = json.loads(text)
-    memory = Memory(asked["destination"])
-    try:
-        paths = memory.read()
-    except DamagedListsError:
-        memory.put_aside()
-        raise
-    if asked["mark"] == "yes":
-        memory.mark(paths)
-    _write_list(asked["output"], paths)
-    return json.dumps({"remembered": len(paths)})
+    store = Store()
+    with store.open() as folder:
+        found = store.find(folder, pair_of(asked["source"], asked["destination"]))
+    _write_list(asked["output"], sorted(found, key=in_order))
+    return json.dumps({"remembered": len(found)})
+
+
+def mark_again(text: str) -> str:
+    """Answer ``{"source", "destination", "lines"}``: have rsync fetch anew what is remembered, and could be fetched.
+
+    ``lines`` is what rsync says of the remembered files when it is to take none for equal. A copy that the source does
+    not have, or the entry leaves out, may be the only one: it keeps its time. Raises DamagedListsError, PlaceError.
+    """
+    asked = json.loads(text)
+    pair, store = pair_of(asked["source"], asked["destination"]), Store()
+    with store.open() as folder:
+        found = store.find(folder, pair)
+    with open(asked["lines"], "rb") as lines:
+        wanted = [path for path in fetchable(lines) if _is_here(pair, path, found.get(path, []))]
+    mark(pair.destination, ((path, None) for path in wanted))
+    return json.dumps({"marked": len(wanted)})
 
 
 def remember(text: str) -> str:
-    """Answer ``{"destination", "folder"}``: settle what was remembered by the lists of a comparison.
+    """Answer ``{"source", "destination", "folder"}``: settle what was remembered by the lists of a comparison.
 
     The folder has ``source.census``, ``destination.census``, ``sampled`` (paths whose content was compared) and
     ``mismatches``. Writes there ``unresolved``: what still is remembered and could not be compared. Raises
-    DamagedListsError.
+    DamagedListsError, PlaceError.
     """
     asked = json.loads(text)
-    memory, folder = Memory(asked["destination"]), asked["folder"]
-    try:
-        old = set(memory.read())
-    except DamagedListsError:
-        # It was put aside when it was recalled, and everything was compared since.
-        old = set()
-    differ = set(_read_list(folder, "mismatches"))
-    agree = {path for path in _read_list(folder, "sampled") if path in old} - differ
-    left = old - differ - agree
-    settled, unresolved = _judge(memory, folder, left)
-    memory.write(differ | (left - settled))
-    memory.mark(differ)
-    _write_list(os.path.join(folder, "unresolved"), sorted(unresolved, key=_order))
-    return json.dumps({"remembered": len(differ | (left - settled)), "unresolved": len(unresolved)})
+    pair, lists, store = pair_of(asked["source"], asked["destination"]), asked["folder"], Store()
+    with store.open() as folder:
+        try:
+            old = store.find(folder, pair)
+        except DamagedListsError:
+            # Everything was compared since that was told.
+            store.put_aside(folder, pair)
+            old = store.find(folder, pair)
+        differ = set(_read_list(lists, "mismatches"))
+        done = {path for path in _read_list(lists, "sampled") if path in old} - differ
+        unresolved: Set[bytes] = set()
+        for path in _judge(pair, lists, set(old) - differ - done, done):
+            if _is_here(pair, path, old[path]):
+                unresolved.add(path)
+        remove: Dict[Pair, Set[bytes]] = {}
+        for path in done:
+            for spot in old[path]:
+                # Another copy that is still where it was found is not better for this one's sake.
+                if spot.copy == os.path.join(pair.destination, path) or not os.path.lexists(spot.copy):
+                    remove.setdefault(spot.pair, set()).add(spot.path)
+        store.change(folder, pair, differ, remove)
+    _mark_found(pair, lists, differ)
+    _write_list(os.path.join(lists, "unresolved"), sorted(unresolved, key=in_order))
+    return json.dumps({"remembered": len(differ | (set(old) - done)), "unresolved": len(unresolved)})
 
 
 def suspect(text: str) -> str:
-    """Answer ``{"destination", "list"}``: remember the paths of a list as well, as they may have lost their bytes.
+    """Answer ``{"source", "destination", "list"}``: remember a list's paths as well, as they may have lost their bytes.
 
-    Raises DamagedListsError.
+    Raises DamagedListsError: everything has to be compared again. PlaceError.
     """
     asked = json.loads(text)
-    memory = Memory(asked["destination"])
     with open(asked["list"], "rb") as file:
         found = set(read_names(file))
-    memory.write(found.union(memory.read()))
+    store = Store()
+    with store.open() as folder:
+        store.change(folder, pair_of(asked["source"], asked["destination"]), found, {})
     return json.dumps({"suspect": len(found)})
 
 
@@ -151,21 +100,42 @@ def select(text: str) -> str:
     return json.dumps({})
 
 
-def _judge(memory: Memory, folder: str, left: Set[bytes]) -> Tuple[Set[bytes], Set[bytes]]:
-    """Return which paths need no memory any more, and which nothing else in the comparison tells of."""
+def _is_here(pair: Pair, path: bytes, spots: List[Spot]) -> bool:
+    """Say whether it is this copy that was found to differ, or one that was moved here."""
+    copy = os.path.join(pair.destination, path)
+    return any(spot.copy == copy or not os.path.lexists(spot.copy) for spot in spots)
+
+
+def _judge(pair: Pair, folder: str, left: Set[bytes], done: Set[bytes]) -> Iterator[bytes]:
+    """Yield what nothing else in the comparison tells of; what needs no memory any more is added to ``done``."""
     here, there = (_find(folder, name, left) for name in ("source.census", "destination.census"))
-    settled: Set[bytes] = set()
-    unresolved: Set[bytes] = set()
     for path in left:
         source, copy = here.get(path), there.get(path)
         if source is None and copy is None:
-            (unresolved if memory.exists(path) else settled).add(path)
+            if os.path.lexists(os.path.join(pair.destination, path)):
+                yield path
+            else:
+                done.add(path)
         elif source is not None and copy is not None and _alike(source, copy):
             # Links and empty files have no content that could differ.
-            (settled if source.kind != FILE or source.size == 0 else unresolved).add(path)
+            if source.kind != FILE or source.size == 0:
+                done.add(path)
+            else:
+                yield path
         elif source is None:
-            unresolved.add(path)
-    return settled, unresolved
+            yield path
+
+
+def _mark_found(pair: Pair, folder: str, differ: Set[bytes]) -> None:
+    if not differ:
+        return
+    with open(os.path.join(folder, "source.census"), "rb") as file:
+        entries = ((encode_name(entry.path), entry.modified) for entry in read_records(file))
+        try:
+            mark(pair.destination, ((path, modified) for path, modified in entries if path in differ))
+        except PlaceError:
+            # The comparison tells of the file all the same, and the dry run that is to fetch it again of this.
+            return
 
 
 def _alike(source: Entry, copy: Entry) -> bool:
@@ -180,27 +150,6 @@ def _find(folder: str, census: str, wanted: Set[bytes]) -> Dict[bytes, Entry]:
         return {path: entry for path, entry in entries if path in wanted}
 
 
-def _mark(root: int, path: bytes) -> None:
-    *folders, name = path.split(b"/")
-    here = os.dup(root)
-    file: Optional[int] = None
-    try:
-        for part in folders:
-            here, above = os.open(part, _FOLDER_FLAGS, dir_fd=here), here
-            os.close(above)
-        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=here)
-        found = os.fstat(file)
-        if stat.S_ISREG(found.st_mode):
-            os.utime(file, (found.st_atime, MARK))
-    except OSError:
-        # It is gone, or no file any more: then a listing shows the difference.
-        return
-    finally:
-        if file is not None:
-            os.close(file)
-        os.close(here)
-
-
 def _read_list(folder: str, name: str) -> Iterator[bytes]:
     with open(os.path.join(folder, name), "rb") as file:
         for item in read_names(file):
@@ -211,8 +160,3 @@ def _write_list(place: str, paths: Iterable[bytes]) -> None:
     with open(place, "wb") as file:
         for path in paths:
             file.write(path + b"\0")
-
-
-def _order(path: bytes) -> bytes:
-    # As censuses are sorted.
-    return path + b"//"

@@ -221,7 +221,7 @@ def test_one_beamtime_has_its_course_its_runs_and_its_commands(get: Get, registr
     safe = get(f"/api/beamtimes/{registry.beamtimes[0].key}", "somebody").json()
     assert safe["certificate"]["text"] is None
     differs = get(f"/api/beamtimes/{registry.beamtimes[4].key}", "somebody").json()["differences"]
-    assert differs["counts"] == [{"kind": "missing", "count": 12, "words": "missing at RDS"}]
+    assert differs["counts"] == [{"kind": "missing", "count": 12, "text": "12 missing at RDS"}]
     assert differs["examples"][0] == "raw/scan_00000.nxs (missing at RDS)"
     assert get(f"/api/beamtimes/{registry.beamtimes[0].key}/certificate", "somebody").status_code == 404
 

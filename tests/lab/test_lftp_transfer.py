@@ -256,6 +256,21 @@ def test_a_server_that_hangs_ends_the_job_and_loses_nothing(
     must_be_whole(engine)
 
 
+def test_a_server_that_hangs_over_ssh_ends_the_job(desy: Desy, at_desy: Callable[..., DesyEngine]) -> None:
+    engine = planned(at_desy("sftp", settings={"folders": ["processed"]}))
+    job = start(engine, streams=1, limit=100_000, stall=4)
+    wait_until(lambda: staged_bytes(engine) > 0)
+    stopped = desy.sftp.sessions()
+    for session in stopped:
+        os.kill(session.pid, signal.SIGSTOP)
+    try:
+        done = job.outcome()
+    finally:
+        for session in stopped:
+            os.kill(session.pid, signal.SIGCONT)
+    assert done.code == 75, done.errors
+
+
 def test_a_link_in_the_place_of_a_folder_leads_nothing_out(
     at_desy: Callable[..., DesyEngine], tmp_path: Path
 ) -> None:

@@ -139,8 +139,8 @@ def test_a_copy_that_somebody_removed_is_missing_and_then_compared(copied: Engin
 
 def test_a_memory_that_is_damaged_is_put_aside_and_everything_is_compared(copied: Engine) -> None:
     found(copied)
-    (memory,) = (copied.home / ".beamferry" / "mismatches").iterdir()
-    for content in (b"", b"\0" * 14, memory.read_bytes()[:-3], b"beamferry mismatches 1 5\0a\0"):
+    (memory,) = (copied.home / ".beamferry" / "mismatches").glob("[!.]*")
+    for content in (b"", b"\0" * 14, memory.read_bytes()[:-3], b"beamferry mismatches 2 5\0a\0b\0c\0"):
         memory.write_bytes(content)
         done = copied.verify(Level.SIZES)
         assert done.code == 0

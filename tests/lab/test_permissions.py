@@ -173,14 +173,14 @@ def test_what_a_run_writes_on_rds_ssh_is_for_its_account_alone(chain: Chain) -> 
 
 
 @pytest.mark.parametrize("chain", [("desy", "sftp", "\n  connection: desy_ftps")], indirect=True)
-def test_the_program_that_hands_a_password_to_ssh_is_closed_too(chain: Chain) -> None:
+def test_the_file_that_answers_sshs_question_is_closed_too(chain: Chain) -> None:
     chain.lab.route_desy("password")
     watch = Watch(chain.lab.rds_home / ".beamferry", "~/.beamferry")
     with watch.all_the_time():
         chain.session.install()
         chain.dry_run()
     assert watch.wrong == set()
-    assert f"~/.beamferry/jobs/{chain.beamtime.key}/dry_run/ask" in watch.seen
+    assert f"~/.beamferry/jobs/{chain.beamtime.key}/dry_run/question" in watch.seen
 
 
 @pytest.mark.usefixtures("careless")

@@ -76,13 +76,13 @@ def test_the_archive_needs_nothing_else(tmp_path: Path, installed: Path, lists: 
     (tmp_path / "json.py").write_text("raise SystemExit('not the standard library')\n")
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path), "PYTHONSTARTUP": "/nowhere"}
     done = run(installed, request(lists).to_json(), env=env)
-    assert agent.read_comparison(agent.answer(done)) == Comparison({}, {}, 0)
+    assert agent.read_comparison(agent.answer(done)) == Comparison({}, {}, {}, 0)
 
 
 def test_what_differs_comes_back_with_names_that_are_no_text(installed: Path, lists: Path) -> None:
     (lists / "only_source").write_bytes(b"raw/a\n\xff//f//5//1//\0")
     found = agent.read_comparison(agent.answer(run(installed, request(lists, (1, 0, 0, 0, 0)).to_json())))
-    assert found == Comparison({"missing": 1}, {"missing": ["raw/a\n\udcff"]}, 5)
+    assert found == Comparison({"missing": 1}, {"missing": {"files": 1}}, {"missing": ["raw/a\n\udcff"]}, 5)
 
 
 @pytest.mark.parametrize(
@@ -107,10 +107,10 @@ def test_a_request_or_an_answer_of_another_version_is_refused(
     installed: Path, lists: Path, version: object
 ) -> None:
     asked = json.dumps(json.loads(request(lists).to_json()) | {"version": version})
-    with pytest.raises(PermanentError, match="not of version 1"):
+    with pytest.raises(PermanentError, match=f"not of version {VERSION}"):
         agent.answer(run(installed, asked))
-    answer = json.dumps(json.loads(Comparison({}, {}, 0).to_json()) | {"version": version})
-    with pytest.raises(TransientError, match="not of version 1"):
+    answer = json.dumps(json.loads(Comparison({}, {}, {}, 0).to_json()) | {"version": version})
+    with pytest.raises(TransientError, match=f"not of version {VERSION}"):
         agent.read_comparison(answer)
 
 
@@ -129,12 +129,15 @@ def test_what_is_no_request_or_no_answer_is_refused(installed: Path, text: str) 
         {"counts": {"missing": -1}},
         {"counts": {"missing": True}},
         {"named": {"missing": ["a"]}},
-        {"counts": {"missing": 1}, "named": {"missing": ["a", "b"]}},
+        {"counts": {"missing": 1}, "entries": {"missing": {"files": 1}}, "named": {"missing": ["a", "b"]}},
+        {"counts": {"missing": 2}, "entries": {"missing": {"files": 1}}},
+        {"counts": {"missing": 1}, "entries": {"missing": {"colours": 1}}},
+        {"entries": {"missing": {"files": 1}}},
         {"incomparable_bytes": "0"},
     ],
 )
 def test_an_answer_that_contradicts_itself_is_refused(change: dict[str, object]) -> None:
-    answer = json.loads(Comparison({}, {}, 0).to_json()) | change
+    answer = json.loads(Comparison({}, {}, {}, 0).to_json()) | change
     with pytest.raises(TransientError):
         agent.read_comparison(json.dumps(answer))
 

@@ -502,6 +502,6 @@ def test_a_page_counts_differences_in_words() -> None:
         update={"named": (Named(kind=Difference.MISSING, path="raw/a.nxs"),)}
     )
     found = the_page(Known(verification=compared)).differences
-    assert [(one.kind, one.count, one.words) for one in found.counts] == [("missing", 3, "missing at RDS")]
+    assert [(one.kind, one.count, one.text) for one in found.counts] == [("missing", 3, "3 missing at RDS")]
     assert found.examples == ("raw/a.nxs (missing at RDS)",)
     assert the_page(Known()).differences is None

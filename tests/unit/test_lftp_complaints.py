@@ -264,6 +264,12 @@ def test_listings_that_prove_nothing(stderr: str, code: str, told: str) -> None:
         assert told in error.problem
 
 
+def test_a_listing_that_was_not_checked_is_tried_again() -> None:
+    error = meant(CUT, "beamferry: unchecked: raw/scan (Connection closed)\n")
+    assert (error.code, type(error)) == ("listing-unchecked", TransientError)
+    assert "1 folders: raw/scan (Connection closed)" in error.problem
+
+
 @given(st.integers(1, 255), st.text())
 def test_whatever_is_said_there_is_a_sentence_of_one_line(code: int, stderr: str) -> None:
     error = meant(code, stderr)

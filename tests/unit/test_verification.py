@@ -151,25 +151,40 @@ def test_missing_link_counts_unless_the_share_has_none() -> None:
     assert compared(BASE, there).counts == {Difference.MISSING: 1}
     verdict = compared(BASE, there, keeps_links=False)
     assert (verdict.outcome, verdict.counts) == (Outcome.VERIFIED, {Difference.UNCOPIED: 1})
-    assert "1 of a kind that RDS does not keep" in verdict.sentence
+    assert "1 link of a kind that RDS does not keep" in verdict.sentence
 
 
 def test_socket_has_nothing_to_copy_and_is_told() -> None:
     verdict = compared(BASE | census(other("raw/.detector")), BASE)
     assert (verdict.outcome, verdict.counts) == (Outcome.VERIFIED, {Difference.UNCOPIED: 1})
-    assert "Besides: 1 of a kind that RDS does not keep." in verdict.sentence
+    assert "Besides: 1 special file of a kind that RDS does not keep." in verdict.sentence
 
 
 def test_what_is_at_rds_only_is_told_and_does_no_harm() -> None:
     verdict = compared(BASE, BASE | census(file("notes.txt")))
     assert (verdict.outcome, verdict.counts) == (Outcome.VERIFIED, {Difference.EXTRA: 1})
-    assert "1 at RDS only" in verdict.sentence
+    assert "1 file at RDS only" in verdict.sentence
+
+
+def test_folders_and_links_are_not_counted_as_files() -> None:
+    verdict = compared(BASE | census(file("new/a"), file("new/b"), folder("new"), link("new/c", "a")), BASE)
+    assert verdict.counts == {Difference.MISSING: 4}
+    assert "2 files, 1 folder and 1 link missing at RDS" in verdict.sentence
+    assert verdict.amount(Difference.MISSING) == "2 files, 1 folder and 1 link missing at RDS"
+    assert verdict.there_bytes == ends(BASE).bytes
+
+
+def test_a_listing_that_ends_at_a_round_number_is_told() -> None:
+    assert "held exactly 1,000 entries" not in compared(BASE, BASE).sentence
+    verdict = compared(BASE, BASE, round_folders=2)
+    assert verdict.outcome is Outcome.VERIFIED
+    assert " 2 folders held exactly 1,000 entries at the source" in verdict.sentence
 
 
 def test_unfinished_files_are_no_success() -> None:
     verdict = compared(BASE, BASE, partial_files=2)
     assert verdict.outcome is Outcome.DIFFERENT
-    assert "2 unfinished at RDS" in verdict.sentence
+    assert "2 files unfinished at RDS" in verdict.sentence
 
 
 def test_byte_flipped_with_size_and_time_kept_is_told() -> None:
@@ -356,7 +371,7 @@ def test_both_sides_name_the_same_differences_in_the_same_order() -> None:
 
 
 def test_a_difference_of_an_unknown_kind_is_no_agreement() -> None:
-    found = Comparison(counts={"colour": 1}, named={}, incomparable_bytes=0)
+    found = Comparison(counts={"colour": 1}, entries={"colour": {"files": 1}}, named={}, incomparable_bytes=0)
     with pytest.raises(TransientError, match="unknown kinds, colour"):
         judge(
             found,

@@ -231,6 +231,8 @@ class VerifySizes(RemoteJobOperator):
             checked_at=pendulum.now("UTC").subtract(seconds=int(result["seconds"])),
             again_files=int(result["again_files"]),
             cached_files=int(result["cached"]),
+            # Only listings over FTP and SFTP have it.
+            round_folders=int(result.get("round_folders", 0)),
         )
         self.state.set("verification", verdict.for_state().model_dump(mode="json"))
         self.log.info(verdict.sentence)

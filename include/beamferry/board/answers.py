@@ -185,11 +185,11 @@ class Folder(Frozen):
 
 
 class Count(Frozen):
-    """How many entries differ in one way, with what to say after the number."""
+    """How many entries differ in one way, as a number and as a clause."""
 
     kind: Difference
     count: int
-    words: str
+    text: str
 
 
 class Differences(Frozen):

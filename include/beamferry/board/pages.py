@@ -68,7 +68,7 @@ def page(
 def _differences(verdict: Verdict) -> Differences:
     return Differences(
         counts=tuple(
-            Count(kind=kind, count=verdict.counts[kind], words=kind.words)
+            Count(kind=kind, count=verdict.counts[kind], text=verdict.amount(kind))
             for kind in Difference
             if kind in verdict.counts
         ),

@@ -156,6 +156,12 @@ class DesyFaults:
             yield
 
     @contextmanager
+    def names_cut(self, limit: int = LISTED) -> Iterator[None]:
+        """pyftpdlib names no more than this of a folder by NLST; MLSD and LIST tell the truth."""
+        with self.desy.ftps.break_with(list_limit=limit, list_commands=["NLST"]):
+            yield
+
+    @contextmanager
     def pure_listing_cut(self, limit: int = LISTED) -> Iterator[None]:
         """pure-ftpd lists no more than this of a folder, as it does by default."""
         with self._pure(list_limit=limit):

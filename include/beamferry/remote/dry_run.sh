@@ -31,12 +31,25 @@ rm -rf "$work/todo" "$work/todo.totals" "$work/todo.count" "$work/live"
 destination=$(readlink -m -- "${!#}")
 command=("${@:1:$#-1}" "${destination%/}/")
 
-suspect_unflushed
-# What is known to differ is to be fetched, whatever its size and time say. A memory that is damaged was put aside, and
-# the next comparison makes it anew.
-code=0
-ask_agent recall destination "$destination" output "$work/remembered" mark yes >/dev/null || code=$?
-((code == 0 || code == 65)) || finish "$code" began "$listing_began"
+# ACCOUNT@HOST:PATH/
+source=${*: -2:1}
+source=${source#*@}
+suspect_unflushed "$source"
+# What is known to differ is to be fetched, whatever its size and time say: rsync itself tells what of it could be, if it
+# took no file for equal. The comparison finds what a damaged memory held.
+mark_again() {
+  local code=0
+  : >"$work/remembered"
+  ask_agent recall source "$source" destination "$destination" output "$work/remembered" >/dev/null || code=$?
+  ((code == 0 || code == 65)) || finish "$code"
+  [[ -s $work/remembered ]] || return 0
+  code=0
+  "${command[0]}" -n -i -I --no-h --out-format='@ %i %l %n' "${command[@]:1}" >"$work/fetchable" 2>>"$errors" || code=$?
+  ((code == 0)) || finish "$code"
+  ask_agent mark source "$source" destination "$destination" lines "$work/fetchable" >/dev/null || finish $?
+  rm -f "$work/fetchable"
+}
+mark_again
 listing_began=$(now)
 
 tick() {

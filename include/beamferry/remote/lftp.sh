@@ -40,6 +40,7 @@ far_ready() {
   case $far_log_in in
     password)
       [[ -s $far_secret ]] || far_refused "no password for $far_account at $far_host was handed over"
+      [[ $far_transport != sftp ]] || write_answer
       ;;
     netrc)
       # Without a password lftp would log in as anonymous.
@@ -142,17 +143,35 @@ lftp_session() { # [BYTES-PER-SECOND]
 
 # Runs OpenSSH's sftp with the commands on stdin, logged in as lftp is.
 sftp_session() { # SSH-OPTION...
-  local ask=''
-  local -a asking=(env)
-  [[ -z $far_seconds ]] || asking=(timeout "$far_seconds" env)
+  local batch=yes
+  local -a asking=(env -u POSIXLY_CORRECT)
+  [[ -z $far_seconds ]] || asking=(timeout "$far_seconds" "${asking[@]}")
   if [[ $far_log_in == password ]]; then
-    # ssh asks a program of ours, as it has no terminal; the program reads the password's file.
-    ask=$BEAMFERRY_JOB/ask
-    (umask 077 && printf '#!/bin/sh\nexec cat -- %s\n' "$(quoted "$far_secret")" >"$ask" && chmod 700 "$ask")
-    asking+=(DISPLAY=: SSH_ASKPASS="$ask" SSH_ASKPASS_REQUIRE=force)
+    batch=no
+    asking+=(DISPLAY=: SSH_ASKPASS="$BASH" BASH_ENV="$(far_question)" SSH_ASKPASS_REQUIRE=force)
   fi
   ((far_port == 0)) || set -- "$@" -o "Port=$far_port"
   # -b would forbid the question: what stands first holds.
-  "${asking[@]}" sftp -S "$(command -v ssh)" -o "BatchMode=$([[ -n $ask ]] && echo no || echo yes)" -o NumberOfPasswordPrompts=1 \
-    -o "User=$far_account" "$@" -b - -- "$far_host"
+  "${asking[@]}" sftp -S "$(command -v ssh)" -o "BatchMode=$batch" -o NumberOfPasswordPrompts=1 -o "User=$far_account" \
+    "$@" -b - -- "$far_host"
+}
+
+far_question() { printf '%s' "$BEAMFERRY_JOB/question"; }
+
+# Writes what answers ssh's question for the password. ssh has no terminal, so it runs SSH_ASKPASS: this bash, with the
+# question as the name of a script. Bash first reads BASH_ENV, which answers. Nothing of ours has to be executable, as
+# where our files lie nothing may be executed on some hosts.
+write_answer() {
+  local file
+  file=$(far_question)
+  # Any other bash that ssh starts, e.g. for a jump host, goes on as if there were no such file.
+  (
+    umask 077
+    exec >"$file"
+    # shellcheck disable=SC2016  # meant for that bash
+    printf '%s\n' '[ -z "${BASH_EXECUTION_STRING+set}" ] && [ ! -e "$0" ] && [ "${0##*/}" != bash ] || return 0'
+    printf "printf '%%s\\n' \"\$(<%s)\"\nexit 0\n" "$(quoted "$far_secret")"
+  )
+  [[ $(env -u POSIXLY_CORRECT BASH_ENV="$file" "$BASH" 'a question' 2>/dev/null) == "$(<"$far_secret")" ]] ||
+    far_refused "the bash of this host does not read BASH_ENV, by which ssh is told the password"
 }

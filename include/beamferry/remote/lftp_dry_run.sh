@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Lists the facility's folders and finds what the destination lacks; fetches nothing.
 #
-#   lftp_dry_run.sh --work W --streams N --destination D --modify-window SECONDS [--exclude PATH]... [--folder NAME]...
-#                   [--tokens yes] FACILITY'S ARGUMENTS (see lftp.sh)
+#   lftp_dry_run.sh --work W --streams N --destination D --modify-window SECONDS --stall SECONDS [--exclude PATH]...
+#                   [--folder NAME]... [--tokens yes] FACILITY'S ARGUMENTS (see lftp.sh)
 #
 # Leaves W/source.census (all that was listed), W/damaged (paths whose content differed when it was compared), W/todo (records PATH//f//SIZE//MTIME// of the files to fetch),
 # W/todo.totals and W/modify_window. $BEAMFERRY_JOB/stats has a line "total" and one for each folder, "." being the
@@ -14,11 +14,11 @@ here=$(dirname "$0")
 . "$here/progress.sh"
 # shellcheck source=include/beamferry/remote/lftp.sh
 . "$here/lftp.sh"
-# shellcheck source=include/beamferry/remote/listing.sh
-. "$here/listing.sh"
 # shellcheck source=include/beamferry/remote/census.sh
 . "$here/census.sh"
-begin dry_run 'lftp|ssh|find'
+# shellcheck source=include/beamferry/remote/listing.sh
+. "$here/listing.sh"
+begin dry_run 'lftp|sftp|find'
 require lftp ssh sftp awk sort find readlink pgrep
 
 work='' streams=1 destination='' window=0
@@ -29,6 +29,7 @@ while (($#)); do
     --streams) streams=${2:-} && shift 2 ;;
     --destination) destination=${2:-} && shift 2 ;;
     --modify-window) window=${2:-} && shift 2 ;;
+    --stall) stall=${2:-} && shift 2 ;;
     --exclude) exclude+=("${2:-}") && shift 2 ;;
     --folder) folders+=("${2:-}") && shift 2 ;;
     --tokens) list_tokens=${2:-} && shift 2 ;;
@@ -36,7 +37,8 @@ while (($#)); do
   esac
 done
 [[ -n $work && -n $destination ]] || refuse "lftp_dry_run.sh: --work and --destination are needed"
-[[ $streams =~ ^[1-9][0-9]?$ && $window =~ ^[0-9]+$ ]] || refuse "lftp_dry_run.sh: --streams and --modify-window must be numbers"
+[[ $streams =~ ^[1-9][0-9]?$ && $window$stall =~ ^[0-9]+$ ]] ||
+  refuse "lftp_dry_run.sh: --streams, --modify-window and --stall must be numbers"
 far_ready
 
 work=$(readlink -m -- "$work")
@@ -49,15 +51,15 @@ rm -f "$work"/{todo,todo.totals,source.census,modify_window,placed}
 
 tick() {
   local files
-  files=$(cat "$scratch/listing/records" 2>/dev/null | tr -cd '\0' | wc -c) || files=0
+  files=$(listed_entries)
   report 0 0 "$files" "$files"
 }
-suspect_unflushed
-# What is known to differ is to be fetched, whatever its size and time say. A memory that is damaged was put aside, and
-# the next comparison makes it anew.
+suspect_unflushed "$far_host:$far_root"
+# What is known to differ is to be fetched, whatever its size and time say. The comparison finds what a damaged memory
+# held.
 : >"$work/damaged"
 code=0
-ask_agent recall destination "$destination" output "$work/damaged" mark yes >/dev/null || code=$?
+ask_agent recall source "$far_host:$far_root" destination "$destination" output "$work/damaged" >/dev/null || code=$?
 ((code == 0 || code == 65)) || finish "$code"
 listing_began=$(now)
 start_ticker

@@ -25,7 +25,7 @@ here=$(dirname "$0")
 . "$here/connections.sh"
 # shellcheck source=include/beamferry/remote/placing.sh
 . "$here/placing.sh"
-begin transfer 'lftp|ssh'
+begin transfer lftp
 require lftp ssh awk find sort xargs stat touch pgrep readlink
 
 work='' folder='' streams=1 limit=0 destination=''
@@ -43,7 +43,7 @@ done
 [[ -n $work && -n $folder && -n $destination ]] || refuse "lftp_transfer.sh: --work, --folder and --destination are needed"
 [[ $streams =~ ^[1-9][0-9]?$ && $limit =~ ^[0-9]+$ && $stall =~ ^[0-9]+$ ]] ||
   refuse "lftp_transfer.sh: --streams, --limit and --stall must be numbers"
-[[ -s $work/todo.totals && -e $work/todo && -e $work/source.census ]] ||
+[[ -s $work/todo.totals && -s $work/modify_window && -e $work/todo && -e $work/source.census ]] ||
   refuse "lftp_transfer.sh: no to-do list in $work: the dry run comes first"
 far_ready
 
@@ -53,7 +53,7 @@ live=$work/lftp
 rm -rf "$live"
 mkdir -p "$live"
 read -r files_total bytes_total <"$work/todo.totals"
-window=$(cat "$work/modify_window" 2>/dev/null || echo 1)
+read -r window <"$work/modify_window"
 partial=$destination/.beamferry-partial
 # Each folder has its own: when it is whole, nothing in there is of use.
 staging=$partial/.beamferry-lftp/$(printf '%s' "$folder" | sha256sum | cut -c1-16)

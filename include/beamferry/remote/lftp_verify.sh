@@ -25,7 +25,7 @@ here=$(dirname "$0")
 . "$here/census.sh"
 # shellcheck source=include/beamferry/remote/sampling.sh
 . "$here/sampling.sh"
-begin census 'lftp|ssh|find'
+begin census 'lftp|sftp|find'
 result_name=verify
 require lftp ssh sftp awk find sort uniq sed shuf base64 xargs cmp pgrep ps readlink
 
@@ -65,7 +65,7 @@ bytes_chosen=0 files_chosen=0 compared_bytes=0 compared_files=0 code=0 cached=0 
 tick() {
   local files bytes
   if [[ $phase == census ]]; then
-    files=$(cat "$scratch/listing/records" 2>/dev/null | tr -cd '\0' | wc -c) || files=0
+    files=$(listed_entries)
     report 0 0 "$files" 0
   else
     read -r files bytes < <(cat "$live"/out.* 2>/dev/null | awk -v pass="$live/pass" '
@@ -89,7 +89,7 @@ end_badly() { # CODE
 # Records of the first that the second does not hold; comm -z is younger (coreutils 8.25) than some hosts.
 only_in() { sorted -m "$1" "$2" "$2" | uniq -z -u; }
 
-recall_mismatches
+recall_mismatches "$far_host:$far_root"
 
 # --- census -----------------------------------------------------------------------------------------------
 
@@ -212,7 +212,7 @@ if [[ -s $scratch/chosen ]]; then
   sorted -o "$out/sampled" "$out/sampled"
   sorted -o "$out/mismatches" "$out/mismatches"
 fi
-remember_mismatches
+remember_mismatches "$far_host:$far_root"
 
 # --- result -----------------------------------------------------------------------------------------------
 

@@ -225,14 +225,16 @@ note_unflushed() {
 }
 
 # Has everything that an earlier boot of this host wrote, and may not have flushed, fetched and compared again.
-suspect_unflushed() {
-  local boot since
+suspect_unflushed() { # SOURCE, as HOST:PATH
+  local boot since code=0
   [[ -s $work/unflushed ]] || return 0
   read -r boot since <"$work/unflushed"
   if [[ $boot != "$(boot_id)" && -d $destination ]]; then
     echo "The host was restarted before all was flushed: files of that time are fetched and compared again."
     (cd -- "$destination" && find . -type f -newerct "@$since" -printf '%P\0') >"$work/suspects" 2>>"$errors" || finish 23
-    ask_agent suspect destination "$destination" list "$work/suspects" >/dev/null || finish $?
+    # 65: what is remembered is damaged, and so everything is compared again.
+    ask_agent suspect source "$1" destination "$destination" list "$work/suspects" >/dev/null || code=$?
+    ((code == 0 || code == 65)) || finish "$code"
   fi
   rm -f "$work/unflushed"
 }

@@ -58,13 +58,13 @@ choose_files() {
   sorted -m "$scratch/random" "$scratch/again" -o "$scratch/chosen"
 }
 
-# Writes `scratch`/remembered. A memory that is damaged was put aside: what it held is found by comparing everything.
+# Writes `scratch`/remembered. What a damaged memory held is found by comparing everything.
 everything_again=no
-recall_mismatches() {
+recall_mismatches() { # SOURCE, as HOST:PATH
   local code=0
   : >"$scratch/remembered"
-  suspect_unflushed
-  ask_agent recall destination "$destination" output "$scratch/remembered" mark no >/dev/null || code=$?
+  suspect_unflushed "$1"
+  ask_agent recall source "$1" destination "$destination" output "$scratch/remembered" >/dev/null || code=$?
   case $code in
     0) ;;
     65) everything_again=yes ;;
@@ -84,9 +84,9 @@ leave_the_cache() {
 }
 
 # Settles what is remembered by what was found. Sets `unresolved`, a count.
-remember_mismatches() {
+remember_mismatches() { # SOURCE, as HOST:PATH
   local answer
-  answer=$(ask_agent remember destination "$destination" folder "$out") || end_badly $?
+  answer=$(ask_agent remember source "$1" destination "$destination" folder "$out") || end_badly $?
   [[ $answer =~ \"unresolved\":\ ([0-9]+) ]] || end_badly 76
   unresolved=${BASH_REMATCH[1]}
 }

@@ -77,7 +77,7 @@ end_badly() { # CODE ERRORS-FILE...
 # Records of the first that the second does not hold; comm -z is younger (coreutils 8.25) than some hosts.
 only_in() { sorted -m "$1" "$2" "$2" | uniq -z -u; }
 
-recall_mismatches
+recall_mismatches "$host:$far_folder"
 
 # --- census -----------------------------------------------------------------------------------------------
 
@@ -191,7 +191,7 @@ if [[ -s $scratch/chosen ]]; then
   done
   read_again
 fi
-remember_mismatches
+remember_mismatches "$host:$far_folder"
 
 # --- result -----------------------------------------------------------------------------------------------
 

@@ -72,7 +72,7 @@ function Whole({ found }) {
     h(Answers, { found }),
     part("How it came home", h(BurnDown, { found }), speed(found) && h("p", null, speed(found))),
     differences?.counts.length > 0 && part("Differences found",
-      h("ul", null, differences.counts.map((one) => h("li", { key: one.kind }, `${number(one.count)} ${one.words}`))),
+      h("ul", null, differences.counts.map((one) => h("li", { key: one.kind }, one.text))),
       differences.examples.length > 0 && h("ul", { className: "bf-names" }, differences.examples.map((name, index) => h("li", { key: index }, h("code", { dir: "auto" }, name))))),
     part("Certificate", h(Certificate, { found })),
     found.folders !== null && part("Folders at the facility",

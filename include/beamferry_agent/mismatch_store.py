@@ -1,0 +1,176 @@
+"""Where files that were found to differ are remembered: a file for each source and its copy, in the home folder."""
+
+import fcntl
+import hashlib
+import os
+from contextlib import contextmanager
+from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+
+from beamferry_agent.answers import DamagedListsError
+from beamferry_agent.places import PlaceError, open_below, write_whole
+from beamferry_agent.records import read_names
+
+_FOLDER = os.path.join(".beamferry", "mismatches")
+_LOCK = ".lock"
+_HEAD = b"beamferry mismatches 2 "
+
+
+class Pair(NamedTuple):
+    """A source, ``HOST:PATH``, and the folder here that holds its copy, without links on the way."""
+
+    source: bytes
+    destination: bytes
+
+
+class Spot(NamedTuple):
+    """Where a path is remembered: the pair it was found with, and its path below that."""
+
+    pair: Pair
+    path: bytes
+
+    @property
+    def copy(self) -> bytes:
+        """The file that was found to differ."""
+        return os.path.join(self.pair.destination, self.path)
+
+
+def pair_of(source: str, destination: str) -> Pair:
+    """Return a source and a destination; links that lead to a destination make no other destination of it."""
+    host, _, path = source.partition(":")
+    return Pair(
+        os.fsencode("{}:{}".format(host, path.rstrip("/"))), os.fsencode(os.path.realpath(destination))
+    )
+
+
+class Store:
+    """What is remembered, by the pairs with which it was found.
+
+    It lies in the home folder, and not among the jobs' files, which people remove when something hangs.
+    """
+
+    def __init__(self) -> None:
+        """Name the folder."""
+        self._home = os.environ["HOME"]
+
+    @property
+    def folder(self) -> str:
+        """The folder."""
+        return os.path.join(self._home, _FOLDER)
+
+    @contextmanager
+    def open(self) -> Iterator[int]:
+        """Keep everybody else out, so that nobody writes back what another one has changed.
+
+        Yields the folder's descriptor. Raises PlaceError.
+        """
+        with open_below(self._home, self.folder, 0o700) as folder:
+            try:
+                lock = os.open(
+                    _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder
+                )
+            except OSError as error:
+                raise PlaceError("{}: {}".format(os.path.join(self.folder, _LOCK), error.strerror))
+            try:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                except OSError as error:
+                    raise PlaceError("{} cannot be locked ({})".format(self.folder, error.strerror))
+                yield folder
+            finally:
+                os.close(lock)
+
+    def find(self, folder: int, pair: Pair) -> Dict[bytes, List[Spot]]:
+        """Return what is remembered of a pair by its path below it, with whatever pair it was found.
+
+        That is each file below the destination, and each whose source is below the source: an entry may name another
+        folder of either, and a copy may be moved. Raises DamagedListsError when the pair's own file is not what was
+        written: then everything has to be compared again, and the file stays until that is done.
+        """
+        found: Dict[bytes, List[Spot]] = {}
+        own = _name(pair)
+        for name in sorted(os.listdir(folder)):
+            if name.startswith(".") or name.endswith(".damaged"):
+                continue
+            try:
+                other, paths = _read(folder, name, pair)
+            except DamagedListsError as error:
+                if name != own:
+                    continue
+                raise DamagedListsError("{} {}".format(os.path.join(self.folder, name), error))
+            for path in paths:
+                below = _below(pair, Spot(other, path))
+                if below is not None:
+                    found.setdefault(below, []).append(Spot(other, path))
+        return found
+
+    @staticmethod
+    def put_aside(folder: int, pair: Pair) -> None:
+        """Keep a pair's own file, which is damaged, under another name."""
+        name = _name(pair)
+        os.rename(name, name + ".damaged", src_dir_fd=folder, dst_dir_fd=folder)
+
+    def change(self, folder: int, pair: Pair, add: Set[bytes], remove: Dict[Pair, Set[bytes]]) -> None:
+        """Remember more paths of a pair, and forget some, of whatever pairs.
+
+        Raises PlaceError; DamagedListsError as ``find``, and nothing was changed of that pair.
+        """
+        for other in {pair, *remove}:
+            try:
+                _, paths = _read(folder, _name(other), other)
+            except FileNotFoundError:
+                paths = []
+            kept = set(paths) - remove.get(other, set())
+            if other == pair:
+                kept |= add
+            if kept:
+                items = [_HEAD + str(len(kept)).encode(), *other, *sorted(kept, key=in_order)]
+                write_whole(folder, _name(other), b"".join(item + b"\0" for item in items), 0o600)
+            elif paths:
+                os.unlink(_name(other), dir_fd=folder)
+
+
+def in_order(path: bytes) -> bytes:
+    """Return what a path is sorted by, so that lists come in a census's order."""
+    return path + b"//"
+
+
+def _name(pair: Pair) -> str:
+    return hashlib.sha256(b"\0".join(pair)).hexdigest()[:32]
+
+
+def _read(folder: int, name: str, wanted: Pair) -> Tuple[Pair, List[bytes]]:
+    """Return a file's pair and its paths; no path of a pair that has nothing to do with the wanted one."""
+    handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    with os.fdopen(handle, "rb") as file:
+        items = read_names(file)
+        head, source, destination = (next(items, b"") for _ in range(3))
+        pair = Pair(source, destination)
+        if head.startswith(_HEAD) and name == _name(pair) and not _touches(pair, wanted):
+            return pair, []
+        paths = list(items)
+    if name != _name(pair) or head != _HEAD + str(len(paths)).encode():
+        raise DamagedListsError("is not whole")
+    return pair, paths
+
+
+def _touches(one: Pair, other: Pair) -> bool:
+    return any(
+        _relative(a, b) is not None or _relative(b, a) is not None
+        for a, b in ((one.source, other.source), (one.destination, other.destination))
+    )
+
+
+def _below(pair: Pair, spot: Spot) -> Optional[bytes]:
+    """Return the path by which a pair knows a file, None where it is not below it."""
+    found = _relative(spot.copy, pair.destination)
+    if found is None:
+        found = _relative(os.path.join(spot.pair.source, spot.path), pair.source)
+    return found or None
+
+
+def _relative(path: bytes, folder: bytes) -> Optional[bytes]:
+    """Return a path below a folder, b'' for the folder itself, None where it is elsewhere."""
+    if path == folder:
+        return b""
+    prefix = folder.rstrip(b"/") + b"/"
+    return path[len(prefix) :] if path.startswith(prefix) else None
