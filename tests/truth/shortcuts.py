@@ -35,7 +35,9 @@ esac
 _ASKS = """\
 #!/bin/bash
 # What starts programs of its own does so for real.
-if [[ -e @folder@/real-agent || ($2 != -c && ($3 != */agent.pyz || $4 == list || $4 == account)) ]]; then exec /usr/bin/python3 "$@"; fi
+if [[ -e @folder@/real-agent || ($2 != -c && ($3 != */agent.pyz || $4 == list || $4 == account)) ]]; then
+  exec /usr/bin/python3 "$@"
+fi
 if [[ $2 == -c ]]; then echo 3.11.0; exit; fi
 exec {agent}<>/dev/tcp/127.0.0.1/@port@
 { printf '%s\\0%s\\0%s\\0' "$HOME" "$PWD" "$4"; cat; printf '\\0'; } >&"$agent"
