@@ -59,6 +59,8 @@ class Life:
             shutil.rmtree(self.chain.jobs(beamtime), ignore_errors=True)
         if self.sources.exists():
             Folder(self.sources, self.beside).make_readable()
+        for file in self.memory:
+            file.unlink()
         for place in (self.sources, self.share):
             shutil.rmtree(place, ignore_errors=True)
 
@@ -101,6 +103,13 @@ class Life:
                 self.kind, self.number, self.source, self.destination, **further
             )
         return self.entries[wish]
+
+    @property
+    def memory(self) -> list[Path]:
+        """Files on RDS-SSH in which something of this beamtime is remembered."""
+        ours, folder = os.fsencode(self.share), self.chain.servers.home / ".beamferry" / "mismatches"
+        files = folder.iterdir() if folder.exists() else ()
+        return [file for file in files if file.suffix != ".damaged" and ours + b"/" in file.read_bytes()]
 
     def _tell(self, step: str) -> None:
         self.steps.append(step)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -46,6 +47,8 @@ def main(kind: str, number: int, seeded: int, kept: str | None = None) -> int:
     from servers import servers
     from tasks import Chain
 
+    # Whoever ends this ends the servers, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with servers() as up, pytest.MonkeyPatch.context() as patch:
         Truth.chain, Truth.counts = Chain(up, patch), Counts()
         shrink = (Phase.shrink,) if os.environ.get("TRUTH_SHRINK", "yes") == "yes" else ()

@@ -172,12 +172,17 @@ class Truth(Life, RuleBasedStateMachine):
             self._tell(f"the entry's {wish}: {self.wishes}")
 
     @precondition(lambda self: self.entries)
-    @rule(what=st.sampled_from(("moved", "moved", "moved back", "jobs removed")))
+    @rule(what=st.sampled_from(("moved", "moved", "moved back", "jobs removed", "memory damaged")))
     def happens_on_rds(self, what: str) -> None:
-        """A person moves the copy and lets the entry name its new place, or removes our jobs' files."""
+        """A person moves the copy and lets the entry name its new place; or our own files there suffer."""
         self.counts.steps += 1
         if what == "jobs removed":
             shutil.rmtree(self.chain.jobs(self.beamtime), ignore_errors=True)
+        elif what == "memory damaged":
+            if not (files := self.memory):
+                return
+            for file in files:
+                file.write_bytes(file.read_bytes()[:-3])
         elif not self._moved(*(("visit", "moved") if what == "moved" else ("moved", "visit"))):
             return
         self.counts.things[self.kind, "RDS", what] += 1
