@@ -91,11 +91,16 @@ class Truth(Life, RuleBasedStateMachine):
 
     # --- rules ------------------------------------------------------------------------------------------------
 
-    @rule(kind=st.sampled_from(damage.AT_DESTINATION), pick=picks, number=numbers)
-    def damage_destination(self, kind: str, pick: int, number: int) -> None:
+    @rule(
+        things=st.lists(
+            st.tuples(st.sampled_from(damage.AT_DESTINATION), picks, numbers), min_size=1, max_size=3
+        )
+    )
+    def damage_destination(self, things: list[tuple[str, int, int]]) -> None:
         self.counts.steps += 1
-        if self.destination.exists():
-            self._happen("destination", kind, pick, number)
+        for thing in things:
+            if self.destination.exists():
+                self._happen("destination", *thing)
 
     @rule(kind=st.sampled_from(damage.AT_SOURCE), pick=picks, number=numbers)
     def change_source(self, kind: str, pick: int, number: int) -> None:

@@ -49,7 +49,7 @@ def begun(kind: str, counts: Counts) -> Truth:
 def test_what_was_found_to_differ_is_not_forgotten(counts: Counts, kind: str) -> None:
     machine = begun(kind, counts)
     try:
-        machine.damage_destination(kind="flip", pick=0, number=1)
+        machine.damage_destination(things=[("flip", 0, 1)])
         machine.verify_only(level="full", samples=3, seed=1)
         assert machine.remembered
         machine.verify_only(level="sizes", samples=3, seed=1)
