@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from shortcuts import Here, WaitingAgent
 
+from beamferry.errors import PermanentError
 from beamferry.lab.authority import Authority
 from beamferry.lab.ftps import FtpsServer
 from beamferry.lab.host import Host
@@ -69,7 +70,12 @@ class Servers:
         make_key(key, "truth")
         for host in (self.rds, self.diamond, self.desy):
             host.prepare(public_key(key))
-            host.start()
+            try:
+                host.start()
+            except PermanentError:
+                # Somebody else has taken the port meanwhile.
+                host.port = free_port(ADDRESS)
+                host.start()
         self.ftps = FtpsServer(
             self.folder / "ftps",
             self.sources,
