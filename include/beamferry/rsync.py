@@ -124,7 +124,8 @@ def rsync_command(
         f"--partial-dir={PARTIAL_FOLDER}",
         f"--timeout={RSYNC_TIMEOUT_SECONDS}",
         *(f"--exclude=/{path}" for path in beamtime.exclude),
-        f"--exclude={PARTIAL_FOLDER}/",
+        # Of whatever kind it is there: a link of that name would lead what comes next out of the destination.
+        f"--exclude={PARTIAL_FOLDER}",
         *(("--no-inc-recursive",) if flat else ()),
         *((f"--bwlimit={limit}",) if limit is not None else ()),
         *("-e", " ".join(ssh_words(beamtime))),
@@ -138,8 +139,9 @@ def _attributes(traits: Traits) -> tuple[str, ...]:
     """Return which attributes come along; the facility's owners and groups mean nothing here."""
     links = ("-l",) if traits.links else ()
     if traits.modes:
-        # Read-only folders of the facility must be writable here, or nothing could be put into them.
-        return ("-r", *links, "-p", "-t", "--chmod=Du+rwx,Fu+rw")
+        # Read-only folders of the facility must be writable here, or nothing could be put into them. What would have
+        # others run a file as this account, or write to it, stays behind.
+        return ("-r", *links, "-p", "-t", "--chmod=Du+rwx,Fu+rw,a-s,o-w")
     # Some servers round times to two seconds.
     return ("-r", *links, "-t", "-O", "--no-perms", "--no-owner", "--no-group", "--modify-window=2")
 

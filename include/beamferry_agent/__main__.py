@@ -6,6 +6,8 @@ from beamferry_agent.account import prepare
 from beamferry_agent.answers import AccountRequest, ComparisonRequest, DamagedListsError, PublicationRequest
 from beamferry_agent.cache import forget
 from beamferry_agent.comparison import compare_lists
+from beamferry_agent.destination import discard, receive_range, resolve
+from beamferry_agent.destination import prepare as prepare_destination
 from beamferry_agent.listing import list_source
 from beamferry_agent.mismatches import mark_again, recall, remember, select, suspect
 from beamferry_agent.places import FullError, PlaceError
@@ -34,12 +36,16 @@ def _publish(text: str) -> str:
 _VERBS = {
     "account": _account,
     "compare": _compare,
+    "discard": discard,
     "forget": forget,
     "list": list_source,
     "mark": mark_again,
+    "prepare": prepare_destination,
     "publish": _publish,
+    "range": receive_range,
     "recall": recall,
     "remember": remember,
+    "resolve": resolve,
     "select": select,
     "suspect": suspect,
 }

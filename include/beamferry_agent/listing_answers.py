@@ -1,9 +1,11 @@
 """What lftp and OpenSSH's sftp are asked when folders are listed, and what they answer, read line by line."""
 
+import os
 import re
 from typing import IO, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from beamferry_agent.answers import DamagedListsError
+from beamferry_agent.destination import PARTIAL
 from beamferry_agent.sessions import word
 
 # A path has at most 4096 bytes; more than that without a line's end is no listing.
@@ -166,7 +168,8 @@ def judge(answer: FolderAnswer, scope: Scope, by_names: bool) -> Judged:
         if kind == b"f" and size is None:
             judged.faults.append(b"unreadable-line: " + answer.folder + b": no size of " + name)
             continue
-        if kind == b"d":
+        # What a transfer keeps for itself at RDS has this name: it is not fetched, and so it is missing there.
+        if kind == b"d" and name != os.fsencode(PARTIAL):
             judged.folders.append(path)
         judged.records.append(
             b"//".join((path, kind, str(size or 0).encode(), str(modified).encode(), target)) + b"\0"

@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 from contextlib import contextmanager
-from typing import Iterator, List, Optional, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Tuple
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # On the way: a folder that may be passed and not read, as /home often is.
@@ -22,22 +22,35 @@ class FullError(PlaceError):
     """There is no room, or no quota, left."""
 
 
-def open_root(path: str) -> int:
-    """Open a folder to pass; links on the way are followed if root or this account made them.
+class Followed(NamedTuple):
+    """How far a path leads: the folder that was reached, open to be passed, its path without links, and the rest."""
 
-    Returns its descriptor. Raises PlaceError when a link is somebody else's, or something is no folder.
+    handle: int
+    real: str
+    left: List[str]
+
+
+def follow(path: str) -> Followed:
+    """Follow a path as far as it exists; links on the way are followed if root or this account made them.
+
+    Raises PlaceError when a link is somebody else's, or something is no folder.
     """
     trusted = (0, os.geteuid())
     left, at, links = _parts(path), "/", 0
+    real: List[str] = []
     here = os.open("/", _PASSED)
     try:
         while left:
             part = left.pop(0)
             at = os.path.join(at, part)
-            target = _link(here, part, trusted)
+            try:
+                target = _link(here, part, trusted)
+            except FileNotFoundError:
+                return Followed(here, "/" + "/".join(real), [part, *left])
             if target is None:
                 above, here = here, os.open(part, _PASSED, dir_fd=here)
                 os.close(above)
+                real = real[:-1] if part == ".." else [*real, part]
             else:
                 links += 1
                 if links > _MOST_LINKS:
@@ -45,14 +58,27 @@ def open_root(path: str) -> int:
                 left = _parts(target) + left
                 if target.startswith("/"):
                     os.close(here)
-                    here = os.open("/", _PASSED)
+                    here, real = os.open("/", _PASSED), []
     except OSError as error:
         os.close(here)
         raise PlaceError("{}: {}".format(at, error.strerror))
     except PlaceError as error:
         os.close(here)
         raise PlaceError("{} {}".format(at, error))
-    return here
+    return Followed(here, "/" + "/".join(real), [])
+
+
+def open_root(path: str) -> int:
+    """Open a folder to pass, as ``follow`` does; return its descriptor.
+
+    Raises PlaceError, also when it is not there.
+    """
+    followed = follow(path)
+    if followed.left:
+        os.close(followed.handle)
+        missing = os.path.join(followed.real, followed.left[0])
+        raise PlaceError("{}: {}".format(missing, os.strerror(errno.ENOENT)))
+    return followed.handle
 
 
 def _link(folder: int, name: str, trusted: Tuple[int, int]) -> Optional[str]:

@@ -137,18 +137,6 @@ def test_failed_dry_run_leaves_no_list_behind(engine: Engine) -> None:
     assert engine.transfer().code == 78
 
 
-def test_destination_that_is_a_link_of_another_owner(engine: Engine) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can give a link away")
-    elsewhere = engine.folder / "elsewhere"
-    elsewhere.mkdir()
-    engine.destination.symlink_to(elsewhere)
-    os.lchown(engine.destination, 12345, 12345)
-    (engine.source / "file").write_text("x")
-    engine.fetch()
-    assert (elsewhere / "file").read_text() == "x"
-
-
 def test_progress_never_runs_backwards(far: Host, tmp_path: Path) -> None:
     engine = Engine(far, tmp_path / "beamtime", {"bandwidth_limit": 4})
     for number in range(20):

@@ -12,8 +12,9 @@ census_script() { # FOLDER [FILE-FOR-THE-PARTIAL-FOLDERS]
   # %Ts, whole seconds, is not in find's manual: ask before relying on it.
   # shellcheck disable=SC2016  # meant for the far shell
   echo 'case $(find . -maxdepth 0 -printf %Ts) in "" | *[!0-9-]*) exit 77 ;; esac'
+  # A folder of that name is the transfer's own at RDS; at the source it is data that does not come, and is missing.
   printf '%s' 'find . -mindepth 1 \( -type d -name .beamferry-partial '
-  [[ $# -lt 2 ]] || printf -- '-fprint0 %s ' "$(quoted "$2")"
+  if (($# < 2)); then printf '%s' '-printf "%P//d//0//0//\0" '; else printf -- '-fprint0 %s ' "$(quoted "$2")"; fi
   printf '%s' '-prune \)'
   for path in ${exclude[@]+"${exclude[@]}"}; do
     # As in rsync's patterns, a trailing slash means a folder of that name and nothing else.

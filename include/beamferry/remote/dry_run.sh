@@ -27,9 +27,9 @@ mkdir -p "$work"
 # A list of an earlier run must never be taken for this one's, nor its progress.
 rm -rf "$work/todo" "$work/todo.totals" "$work/todo.count" "$work/live"
 
-# rsync 3.5 does not follow a link of another owner's to the destination (exit 3): go where it leads.
-destination=$(readlink -m -- "${!#}")
-command=("${@:1:$#-1}" "${destination%/}/")
+destination=${!#}
+resolve_destination
+command=("${@:1:$#-1}" "$destination/")
 
 # ACCOUNT@HOST:PATH/
 source=${*: -2:1}

@@ -42,7 +42,7 @@ done
 far_ready
 
 work=$(readlink -m -- "$work")
-destination=$(readlink -m -- "$destination")
+resolve_destination
 scratch=$work/dry_run
 rm -rf "$scratch"
 mkdir -p "$scratch"

@@ -48,16 +48,16 @@ done
 far_ready
 
 work=$(readlink -m -- "$work")
-destination=$(readlink -m -- "$destination")
 live=$work/lftp
 rm -rf "$live"
 mkdir -p "$live"
 read -r files_total bytes_total <"$work/todo.totals"
 read -r window <"$work/modify_window"
-partial=$destination/.beamferry-partial
 # Each folder has its own: when it is whole, nothing in there is of use.
-staging=$partial/.beamferry-lftp/$(printf '%s' "$folder" | sha256sum | cut -c1-16)
-as_data mkdir -p -- "$destination" "$staging" 2>>"$errors" || finish 11
+staging=.beamferry-partial/.beamferry-lftp/$(printf '%s' "$folder" | sha256sum | cut -c1-16)
+prepare_destination "$staging"
+staging=$destination/$staging
+partial=$destination/.beamferry-partial
 note_unflushed
 
 resumed=0 refused=0 since=0 before_bytes=0 before_files=0

@@ -56,7 +56,7 @@ done
 far_ready
 
 work=$(readlink -m -- "$work")
-destination=$(readlink -m -- "$destination")
+resolve_destination
 out=$work/verify scratch=$work/verify/scratch live=$work/verify/live
 rm -rf "$out"
 mkdir -p "$scratch" "$live"

@@ -29,7 +29,7 @@ done
 [[ $streams =~ ^[1-9][0-9]?$ ]] || refuse "manifest.sh: --streams must be a number"
 
 work=$(readlink -m -- "$work")
-destination=$(readlink -m -- "$destination")
+resolve_destination
 output=$(readlink -m -- "$output")
 # A manifest cannot hold its own hash.
 [[ $output != "$destination"/* ]] || exclude+=("${output#"$destination"/}" "${output#"$destination"/}.new")

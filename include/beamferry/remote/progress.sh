@@ -204,6 +204,17 @@ ask_agent() { # VERB [KEY TEXT]...
   } | sh "$here/agent.sh" "$verb" 2>>"$errors"
 }
 
+# Sets `destination` to the folder without links on the way, as rsync 3.5 follows none of another owner's (exit 3); what
+# somebody else's link leads to is no destination.
+resolve_destination() { # or ends the job with 11
+  destination=$(ask_agent resolve destination "$destination") || finish 11
+}
+
+# Does the same, and makes the folder, and one of the transfer's own below it, through no link.
+prepare_destination() { # BELOW: or ends the job with 11
+  destination=$(ask_agent prepare destination "$destination" below "$1") || finish 11
+}
+
 # Flushes what was written at the destination: until then a loss of power could undo what is called fetched.
 flush_destination() { # or ends the job with 11
   local words

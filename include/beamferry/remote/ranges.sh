@@ -57,7 +57,10 @@ plan_ranges() {
     fi
     if [[ ! -f $partial || -L $partial || (-n $header && "${header% *}" != "$size $modified") ]]; then
       # Another version of the file began here: its bytes are worth nothing.
-      rm -f -- "$partial"
+      if [[ -e $partial || -L $partial ]]; then
+        printf '%s' "$name" >"$state.name"
+        ask_agent discard destination "$destination" name "$state.name" >/dev/null || finish 11
+      fi
       have=() header=''
     fi
     length=${header##* }
@@ -133,14 +136,12 @@ fetch_range() { # KEY OFFSET
   count=$((size - offset < length ? size - offset : length))
   for delay in $RETRY_DELAYS; do
     [[ -n $far_pid ]] || open_ranges
-    # rsync removes an empty partial folder behind it; where that happens in between, dd fails and we try again.
-    if [[ ! -d ${partial%/*} ]]; then
-      as_data mkdir -p -- "${partial%/.beamferry-partial/*}" && mkdir -m 700 -- "${partial%/*}" 2>/dev/null || :
-    fi
     printf '%s %d %d\n' "$request" "$offset" "$count" 1>&"$to" 2>/dev/null || :
     copied=0 lost=''
-    if dd bs=1048576 iflag=count_bytes,fullblock oflag=seek_bytes conv=notrunc \
-      count="$count" seek="$offset" 2>"$live/$worker.dd" <&"$from" 1<>"$partial"; then
+    # rsync removes an empty partial folder behind it; where that happens in between, it is not there: we try again.
+    if printf '{"destination":%s,"name":%s,"offset":"%d","count":"%d"}\n' "$(json_text "$destination")" \
+      "$(json_text "$work/ranges/$key.name")" "$offset" "$count" |
+      sh "$here/agent.sh" range 3<&"$from" 2>"$live/$worker.dd"; then
       # Its last line: "33554432 bytes (34 MB, 32 MiB) copied, ..."
       while read -r last _; do copied=$last; done <"$live/$worker.dd"
     elif grep -q 'No such file' "$live/$worker.dd"; then

@@ -70,15 +70,14 @@ prefer_aes() {
 rsync=("${@:1:$#-3}")
 prefer_aes
 set_far "$words" "$account" "$host" "$source"
-# rsync 3.5 does not follow a link of another owner's to the destination (exit 3): go where it leads.
-destination=$(readlink -m -- "$destination")
-as_data mkdir -p -- "$destination" 2>>"$errors" || finish 11
+readonly TEMPORARY=.beamferry-partial/.beamferry-temporary
+prepare_destination "$TEMPORARY"
 note_unflushed
 
 # rsync's unfinished files are kept in one folder of their own: what a kill -9 leaves there is found and removed,
 # and the sizes of what is there show how far the streams are. It lies in the partial folder, which nothing lists.
 # Each stream has its own below it: creating files in one folder, they would wait for each other.
-temporary=$destination/.beamferry-partial/.beamferry-temporary
+temporary=$destination/$TEMPORARY
 from_to=(-- "${@:$#-1:1}" "$destination/")
 
 live=$work/live
@@ -137,6 +136,7 @@ work_through() { # WORKER
   local name size modified length partial request queue_lock
   # A far shell that went away, or a file too large for its disk, is to be an error and not the worker's end.
   trap '' PIPE XFSZ
+  # Nobody else can write in there.
   mkdir -p -- "$temporary/$worker"
   sleep "$(awk -v n="$worker" -v step="$START_SPREAD" 'BEGIN { print n * step }')"
   # The queue is not filled yet: the handshake goes on while the far side is asked about the large files.
@@ -252,8 +252,7 @@ check_stall() {
 read -r files_total bytes_total <"$work/todo.totals"
 cut_list
 # What a killed rsync left: no other job of this beamtime runs, the lock sees to that.
-rm -rf -- "$temporary"
-mkdir -p -- "$temporary" 2>>"$errors" || finish 11
+find "$temporary" -mindepth 1 -delete 2>>"$errors" || finish 11
 start_ticker
 
 if ((shards + large)); then

@@ -48,7 +48,7 @@ done
 
 work=$(readlink -m -- "$work")
 set_far "$words" "$account" "$host" "$source"
-destination=$(readlink -m -- "$destination")
+resolve_destination
 out=$work/verify scratch=$work/verify/scratch
 rm -rf "$out"
 mkdir -p "$scratch"

@@ -1,0 +1,102 @@
+"""The folder that a beamtime goes to, and what a transfer keeps in it meanwhile: no link of others leads out of it."""
+
+import json
+import os
+import stat
+from typing import Dict
+
+from beamferry_agent.places import PlaceError, follow, open_below, refuse_shared
+
+# As rsync's --partial-dir names it; nothing of that name comes from the source.
+PARTIAL = ".beamferry-partial"
+_DATA_MODE, _OWN_MODE = 0o755, 0o700
+# Where the bytes of a range come from: stdin has the request.
+_BYTES = 3
+
+
+def resolve(text: str) -> str:
+    """Answer ``{"destination"}``: return the folder's path without links, whether it is there or not.
+
+    Links are followed if root or this account made them. Raises PlaceError.
+    """
+    followed = follow(_fields(text)["destination"])
+    os.close(followed.handle)
+    return os.path.join(followed.real, *followed.left)
+
+
+def prepare(text: str) -> str:
+    """Answer ``{"destination", "below"}``: make the folder and, below it, one of the transfer's own; return its path.
+
+    No link below the destination is followed. Raises PlaceError, also when the transfer's own folder is somebody
+    else's, or others can write to it.
+    """
+    asked = _fields(text)
+    followed = follow(asked["destination"])
+    os.close(followed.handle)
+    destination = os.path.join(followed.real, *followed.left)
+    with open_below(followed.real, destination, _DATA_MODE):
+        pass
+    place = destination
+    for part in asked["below"].split("/"):
+        place = os.path.join(place, part)
+        with open_below(destination, place, _OWN_MODE) as folder:
+            refuse_shared(folder, place)
+    return destination
+
+
+def receive_range(text: str) -> str:
+    """Do ``{"destination", "name", "offset", "count"}``: have dd write so many bytes into a file's partial, and end.
+
+    ``name`` is a file that holds the name. The bytes come from descriptor 3. Raises PlaceError.
+    """
+    asked = _fields(text)
+    destination = asked["destination"]
+    with open(asked["name"], "rb") as file:
+        folder_name, name = os.path.split(os.fsdecode(file.read()))
+    above = os.path.join(destination, folder_name) if folder_name else destination
+    with open_below(destination, above, _DATA_MODE):
+        pass
+    place = os.path.join(above, PARTIAL)
+    with open_below(destination, place, _OWN_MODE) as folder:
+        refuse_shared(folder, place)
+        partial = _open_partial(folder, name, os.path.join(place, name))
+        os.dup2(_BYTES, 0)
+        os.dup2(partial, 1)
+    words = ("bs=1048576", "iflag=count_bytes,fullblock", "oflag=seek_bytes", "conv=notrunc")
+    os.execvp("dd", ("dd", *words, "count=" + str(int(asked["count"])), "seek=" + str(int(asked["offset"]))))
+
+
+def discard(text: str) -> str:
+    """Answer ``{"destination", "name"}``: remove a file's partial, and no other file. Raises PlaceError."""
+    asked = _fields(text)
+    with open(asked["name"], "rb") as file:
+        folder_name, name = os.path.split(os.fsdecode(file.read()))
+    place = os.path.join(asked["destination"], folder_name, PARTIAL)
+    with open_below(asked["destination"], place, _OWN_MODE) as folder:
+        try:
+            os.unlink(name, dir_fd=folder)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise PlaceError("{}: {}".format(os.path.join(place, name), error.strerror))
+    return ""
+
+
+def _open_partial(folder: int, name: str, place: str) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        handle = os.open(name, flags, 0o600, dir_fd=folder)
+    except OSError as error:
+        raise PlaceError("{}: {}".format(place, error.strerror))
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+        os.close(handle)
+        raise PlaceError("{} is no file of its own".format(place))
+    return handle
+
+
+def _fields(text: str) -> Dict[str, str]:
+    fields = json.loads(text)
+    if not isinstance(fields, dict) or not all(isinstance(value, str) for value in fields.values()):
+        raise ValueError("a request must be texts by name")
+    return fields

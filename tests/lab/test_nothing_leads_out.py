@@ -1,0 +1,166 @@
+"""Who writes at the source, or beside the data at RDS, leads no transfer out of the destination."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+from engine import MIB, Engine, noise
+from test_lftp_listing import Folder
+
+from beamferry.beamtime import Level
+from beamferry.differences import Difference
+from beamferry.verification import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from desy_engine import DesyEngine
+
+    from beamferry.lab.desy import Desy
+
+PARTIAL = ".beamferry-partial"
+LARGE = 12 * MIB
+NOBODY = 65534
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another account")
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A folder of the account's own, as its ~/.ssh."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "authorized_keys").write_text("mine\n")
+    return folder
+
+
+def untouched(outside: Path) -> bool:
+    kept = [path.name for path in outside.iterdir()] == ["authorized_keys"]
+    return kept and (outside / "authorized_keys").read_text() == "mine\n"
+
+
+def test_a_link_that_comes_home_is_never_written_through(engine: Engine, outside: Path) -> None:
+    """The link came one night; a large file beside it, the next one, went through it into the account's files."""
+    (engine.source / "raw").mkdir()
+    (engine.source / "raw" / PARTIAL).symlink_to(outside)
+    engine.fetch()
+    assert not (engine.destination / "raw" / PARTIAL).is_symlink()
+    (engine.source / "raw" / "authorized_keys").write_bytes(noise("large", LARGE))
+    engine.fetch(range_threshold=MIB)
+    assert untouched(outside)
+    assert (engine.destination / "raw" / "authorized_keys").stat().st_size == LARGE
+
+
+@pytest.mark.parametrize("threshold", [MIB, 0], ids=["ranges", "plain"])
+def test_a_link_that_stands_there_already_is_not_followed(
+    engine: Engine, outside: Path, threshold: int
+) -> None:
+    (engine.source / "raw").mkdir()
+    (engine.source / "raw" / "authorized_keys").write_bytes(noise("large", LARGE))
+    (engine.destination / "raw").mkdir(parents=True)
+    (engine.destination / "raw" / PARTIAL).symlink_to(outside)
+    assert engine.dry_run().code == 0
+    engine.transfer(range_threshold=threshold)
+    assert untouched(outside)
+
+
+def test_a_link_in_the_place_of_the_transfers_own_folder_is_told(engine: Engine, outside: Path) -> None:
+    (engine.source / "scan.nxs").write_bytes(noise("small", 1000))
+    engine.destination.mkdir(parents=True)
+    (engine.destination / PARTIAL).symlink_to(outside)
+    assert engine.dry_run().code == 0
+    done = engine.transfer()
+    assert done.code == 11
+    assert f"{engine.destination}/{PARTIAL} is a link or a file, where a folder has to be" in done.errors
+    assert untouched(outside)
+
+
+def test_a_link_in_the_place_of_a_folder_with_a_large_file_is_not_followed(
+    engine: Engine, outside: Path
+) -> None:
+    (engine.source / "raw").mkdir()
+    (engine.source / "raw" / "authorized_keys").write_bytes(noise("large", LARGE))
+    engine.destination.mkdir(parents=True)
+    assert engine.dry_run().code == 0
+    (engine.destination / "raw").symlink_to(outside)
+    engine.transfer(range_threshold=MIB)
+    assert untouched(outside)
+
+
+@as_root
+def test_a_folder_of_somebody_else_is_not_used_for_what_is_unfinished(engine: Engine) -> None:
+    (engine.source / "scan.nxs").write_bytes(noise("small", 1000))
+    (engine.destination / PARTIAL).mkdir(parents=True)
+    os.chown(engine.destination / PARTIAL, NOBODY, NOBODY)
+    assert engine.dry_run().code == 0
+    done = engine.transfer()
+    assert done.code == 11
+    assert "belongs to somebody else" in done.errors
+
+
+@as_root
+@pytest.mark.parametrize("job", ["dry_run", "transfer", "verify"])
+def test_a_destination_that_is_somebody_elses_link_is_refused(
+    engine: Engine, outside: Path, job: str
+) -> None:
+    (engine.source / "scan.nxs").write_bytes(noise("small", 1000))
+    assert engine.dry_run().code == 0
+    engine.destination.symlink_to(outside)
+    os.chown(engine.destination, NOBODY, NOBODY, follow_symlinks=False)
+    done = {
+        "dry_run": engine.dry_run,
+        "transfer": engine.transfer,
+        "verify": lambda: engine.verify(Level.SIZES),
+    }[job]()
+    assert done.code == 11
+    assert f"{engine.destination} is a link of somebody else" in done.errors
+    assert untouched(outside)
+
+
+def test_a_destination_by_a_link_of_our_own_is_where_it_leads(engine: Engine, tmp_path: Path) -> None:
+    (engine.source / "scan.nxs").write_bytes(noise("small", 1000))
+    engine.destination.symlink_to(tmp_path / "not yet" / "there")
+    engine.fetch()
+    assert (tmp_path / "not yet" / "there" / "scan.nxs").read_bytes() == noise("small", 1000)
+
+
+def test_what_has_the_transfers_own_name_at_the_source_is_told_as_missing(engine: Engine) -> None:
+    for name in ("raw", "other"):
+        (engine.source / name).mkdir()
+    (engine.source / "raw" / PARTIAL).mkdir()
+    (engine.source / "raw" / PARTIAL / "scan.nxs").write_bytes(noise("small", 1000))
+    (engine.source / "other" / PARTIAL).write_text("data")
+    (engine.source / "scan.nxs").write_bytes(noise("small", 1000))
+    engine.fetch()
+    done = engine.verify(Level.SIZES)
+    seen = engine.verdict(done, Level.SIZES)
+    assert (seen.outcome, seen.counts) == (Outcome.DIFFERENT, {Difference.MISSING: 2})
+    assert sorted(item.path for item in seen.named) == [f"other/{PARTIAL}", f"raw/{PARTIAL}"]
+
+
+def test_over_lftp_it_is_told_too(desy: Desy, at_desy: Callable[..., DesyEngine]) -> None:
+    engine = at_desy(settings={"folders": ["processed"]})
+    with Folder(desy, "own") as folder:
+        (folder / PARTIAL).mkdir(parents=True)
+        (folder / PARTIAL / "scan.nxs").write_text("data")
+        assert engine.dry_run().code == 0
+        assert not any(PARTIAL.encode() in path for path in engine.todo)
+        assert engine.transfer("processed").code == 0
+        done = engine.verify(Level.SIZES)
+        seen = engine.verdict(done, Level.SIZES)
+    assert f"processed/own/{PARTIAL}" in [item.path for item in seen.named if item.kind is Difference.MISSING]
+
+
+def test_no_file_comes_home_that_others_could_run_as_ours_or_write_to(engine: Engine) -> None:
+    for name, mode in (("run", 0o4755), ("group", 0o2755), ("open", 0o666), ("read", 0o444)):
+        (engine.source / name).write_text(name)
+        (engine.source / name).chmod(mode)
+    (engine.source / "folder").mkdir()
+    (engine.source / "folder").chmod(0o2777)
+    engine.fetch()
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in engine.destination.iterdir()}
+    assert modes == {"run": 0o755, "group": 0o755, "open": 0o664, "read": 0o644, "folder": 0o775}
+    assert "Number of regular files transferred: 0\n" in engine.dry_run().stats
