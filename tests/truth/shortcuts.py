@@ -80,8 +80,10 @@ while True:
             except BaseException as error:
                 code = 1
                 print(repr(error), file=sys.stderr)
-        for text in (str(code), out.getvalue(), err.getvalue()):
-            connection.sendall(text.encode("utf-8", "surrogateescape") + b"\\0")
+        # Whoever asked may have been ended meanwhile.
+        with contextlib.suppress(BrokenPipeError):
+            for text in (str(code), out.getvalue(), err.getvalue()):
+                connection.sendall(text.encode("utf-8", "surrogateescape") + b"\\0")
         connection.close()
         os._exit(0)
     connection.close()
