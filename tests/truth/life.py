@@ -15,7 +15,8 @@ from damage import Folder
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tasks import Chain, Said
+    from one_run import Said
+    from tasks import Chain
 
     from beamferry.beamtime import Beamtime
 
@@ -138,7 +139,8 @@ class Life:
         meanwhile: tuple[str, str, int, int] | None = None,
         kill: dict[str, Any] | None = None,
     ) -> Said:
-        from tasks import Interrupted, Kill, Said, site_of
+        from one_run import Interrupted, Kill, Said
+        from tasks import site_of
 
         from beamferry.beamtime import Level
 
@@ -150,7 +152,7 @@ class Life:
         )
         wanted, before = self.wanted, oracle.look(self.destination)
         quiet = not meanwhile and not kill and not self.at_source.has_unreadable
-        was_equal = quiet and self._is_equal(wanted, before) and not self._still_differing()
+        was_equal = quiet and oracle.equal(wanted, before, 0) and not self._still_differing()
         hidden = self._hidden(wanted, before) if quiet else set()
         pending = [meanwhile] if meanwhile else []
         taken: set[bytes] = set()
@@ -260,9 +262,6 @@ class Life:
                 or place[len(root) + 1 :] in open_now
                 or name in said.differing
             }
-
-    def _is_equal(self, wanted: oracle.Tree, there: oracle.Tree) -> bool:
-        return oracle.equal(wanted, there, 0)
 
     def _hidden(self, wanted: oracle.Tree, there: oracle.Tree) -> set[bytes]:
         """What a verdict has named, and nothing is in the way of its being fetched again."""

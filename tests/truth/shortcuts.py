@@ -34,13 +34,17 @@ esac
 # In the place of python3: asks the agent that waits. It takes its request and gives its answer as NUL-terminated texts.
 _ASKS = """\
 #!/bin/bash
-# What starts programs of its own does so for real.
-if [[ -e @folder@/real-agent || ($2 != -c && ($3 != */agent.pyz || $4 == list || $4 == account)) ]]; then
-  exec /usr/bin/python3 "$@"
-fi
-if [[ $2 == -c ]]; then echo 3.11.0; exit; fi
+case $2,${3##*/},$4 in
+  -c,*) echo 3.11.0 && exit ;;
+  *,agent.pyz,compare | *,agent.pyz,forget | *,agent.pyz,mark | *,agent.pyz,publish | *,agent.pyz,recall) ;;
+  *,agent.pyz,remember | *,agent.pyz,select | *,agent.pyz,suspect | *,agent.pyz,resolve) ;;
+  *,agent.pyz,prepare | *,agent.pyz,discard) ;;
+  # What starts programs of its own does so for real.
+  *) exec /usr/bin/python3 "$@" ;;
+esac
+[[ ! -e @folder@/real-agent ]] || exec /usr/bin/python3 "$@"
 exec {agent}<>/dev/tcp/127.0.0.1/@port@
-{ printf '%s\\0%s\\0%s\\0' "$HOME" "$PWD" "$4"; cat; printf '\\0'; } >&"$agent"
+{ printf '%s\\0' "$HOME" "$PWD" "$(umask)" "$4"; cat; printf '\\0'; } >&"$agent"
 IFS= read -r -d '' code <&"$agent" && IFS= read -r -d '' out <&"$agent" && IFS= read -r -d '' err <&"$agent" || exit 76
 printf '%s' "$out"
 printf '%s' "$err" >&2
@@ -61,15 +65,15 @@ while True:
     if os.fork() == 0:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         data = b""
-        while data.count(b"\\0") < 4:
+        while data.count(b"\\0") < 5:
             part = connection.recv(65536)
             if not part:
                 os._exit(1)
             data += part
-        home, folder, verb, request, _ = data.split(b"\\0")
+        home, folder, mask, verb, request, _ = data.split(b"\\0")
         os.environ["HOME"] = os.fsdecode(home)
         os.chdir(folder)
-        os.umask(0o077)
+        os.umask(int(mask, 8))
         sys.argv = ["agent", verb.decode()]
         sys.stdin, out, err, code = io.StringIO(request.decode()), io.StringIO(), io.StringIO(), 0
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
