@@ -69,7 +69,7 @@ def state(beamtime: Beamtime, registry: Registry, kind: str, now: datetime) -> d
         "run_id": "scheduled__1",
         "history": [[begun + 100 * step, 645_000_000 * step] for step in range(48)],
     }
-    ends = {
+    counted = {
         "files": 20_412,
         "bytes": size,
         "folders": 82,
@@ -81,8 +81,8 @@ def state(beamtime: Beamtime, registry: Registry, kind: str, now: datetime) -> d
         "schema_version": 1,
         "outcome": "different" if kind == "differs" else "verified",
         "level": "sampled",
-        "source": ends,
-        "destination": ends,
+        "source": counted,
+        "destination": counted,
         "counts": {"missing": 12} if kind == "differs" else {},
         "named": [{"kind": "missing", "path": f"raw/scan_{number:05}.nxs"} for number in range(12)]
         if kind == "differs"
@@ -111,10 +111,17 @@ def state(beamtime: Beamtime, registry: Registry, kind: str, now: datetime) -> d
         "at": now.isoformat(),
         "run_id": "scheduled__1",
     }
-    found: dict[str, Any] = {"plan": plan}
-    found |= {"moving": {"progress": moving}, "failed": {"problem": problem}}.get(kind, {})
+    fetched = {"plan_made_at": plan["made_at"], "run_id": "scheduled__1", "transfers": 2}
+    ends = {
+        f"fetched/{number}": {"plan_made_at": plan["made_at"], "bytes": 5, "files": 1, "at": now.isoformat()}
+        # Another plan took three.
+        for number in (range(3) if kind in {"safe", "differs"} else (0,) if kind == "moving" else ())
+    }
+    found: dict[str, Any] = {"plan": plan, "fetched": fetched} | ends
+    job = {"progress": moving, "transfer": moving}
+    found |= {"moving": job, "failed": {"problem": problem}}.get(kind, {})
     if kind in {"safe", "differs"}:
-        found |= {"verification": verdict, "rate": rate, "progress": moving, "certificate": issued}
+        found |= {"verification": verdict, "rate": rate, "certificate": issued} | job
     return found
 
 

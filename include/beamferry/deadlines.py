@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from beamferry.alerts import Alert, Kind, Urgency
 from beamferry.forecast import day, span
 from beamferry.outlook import amount, days_left, foretell, next_run, outlook
-from beamferry.plan import count, deadline, midnight
+from beamferry.plan import count, deadline, human, midnight
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +62,7 @@ def _all(
         yield from _standstill(beamtime, site, known, now, first_seen)
     yield from _registration(beamtime, site, now)
     if known.new_data and known.verification is not None and known.plan is not None:
+        found = f"{human(known.plan.todo_bytes)} in {count(known.plan.todo_files, 'file')}"
         yield Alert(
             beamtime.key,
             Kind.NEW_DATA,
@@ -69,7 +70,7 @@ def _all(
             known.verification.checked_at,
             Urgency.NOTICE,
             "New data at the facility",
-            f"{amount(known)} came after the copy was verified.",
+            f"{found} came after the copy was verified.",
             "Nothing, if the nightly runs are on: the next one fetches and verifies it.",
         )
     if (problem := known.open_problem) is not None:
@@ -156,9 +157,9 @@ def _todo(beamtime: Beamtime, site: Site, known: Known, now: datetime) -> str:
         return f"{remedy[:1].upper()}{remedy[1:]}; then start a run."
     if known.plan is None:
         return "Start a run in mode sync, and see that the DAG of this beamtime is not paused."
-    if known.bytes_left == 0:
+    if known.all_fetched:
         return "Start a run in mode verify only."
-    if known.transfer is None:
+    if known.transferring is None:
         begins = next_run(beamtime, site, now)
         later = (
             f"rather than wait for the next one, {begins}" if begins else "as no nightly run comes any more"
@@ -216,7 +217,7 @@ def _late(beamtime: Beamtime, site: Site, known: Known, now: datetime) -> Iterat
 def _standstill(
     beamtime: Beamtime, site: Site, known: Known, now: datetime, first_seen: datetime | None
 ) -> Iterator[Alert]:
-    if known.bytes_left == 0 and not known.fetched:
+    if known.all_fetched and known.last_moved is None:
         return
     # A log-in is asked for once: one that nobody answers must not keep this quiet for ever.
     if known.log_in is not None and now - known.log_in.at < timedelta(days=STANDSTILL_DAYS):
@@ -229,7 +230,9 @@ def _standstill(
     if nights < STANDSTILL_DAYS:
         return
     what = f"{amount(known)} are left" if known.plan is not None else "it is not known how much there is"
-    if known.fetched:
+    if known.compared is not None:
+        what = "the last comparison did not find a whole copy"
+    if known.all_fetched:
         what = "the copy is not verified yet"
     yield Alert(
         beamtime.key,

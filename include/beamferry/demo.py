@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import signal
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+import httpx
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from beamferry.certificate import certificate_folder
 from beamferry.errors import PermanentError
+from beamferry.keeping import Keeper
 from beamferry.lab.settings import VISIT
 from beamferry.lab.visit import SINCE_VISIT
 from beamferry.registry import load
@@ -65,15 +68,16 @@ def demonstrate(
         stack = make_stack(lab)
         stack.start()
         stack.wait_healthy(_START_SECONDS)
+        keeper = _keeper(stack, console)
         site, beamtimes = _entries(lab)
         verified = True
         for number, beamtime in enumerate(beamtimes, start=3):
             where = f"{beamtime.id}[/] on {beamtime.instrument} at {beamtime.facility_name}"
             console.print(f"[bold]{number}. The beamtime {where}: {stack.url}/dags/{beamtime.dag_id}")
-            state = _run(stack, console, beamtime)
+            state = _run(stack, keeper, console, beamtime)
             verified = _show_certificate(lab, console, state, beamtime.destination_path(site)) and verified
         if not once:
-            _stay(stack, lab, console)
+            _stay(keeper, lab, console)
         return verified
     finally:
         if stack is not None:
@@ -89,7 +93,7 @@ def _entries(lab: Lab) -> tuple[Site, tuple[Beamtime, ...]]:
     return registry.site, registry.beamtimes
 
 
-def _run(stack: Stack, console: Console, beamtime: Beamtime) -> str:
+def _run(stack: Stack, keeper: Keeper, console: Console, beamtime: Beamtime) -> str:
     """Trigger the DAG, show its steps and its progress, and return the state in which it ended."""
     dag, name = beamtime.dag_id, beamtime.asset_name
     _wait_for_dag(stack, dag)
@@ -98,23 +102,25 @@ def _run(stack: Stack, console: Console, beamtime: Beamtime) -> str:
     columns = (TextColumn("   {task.description:<14}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         line = bar.add_task("waiting", total=None)
-        for state in _states(stack, dag, run):
-            for task, shown_as, task_state in _tasks(stack, dag, run):
-                if (
-                    task_state in {"success", "failed", "upstream_failed", "skipped"}
-                    and shown_as not in shown
-                ):
-                    shown.add(shown_as)
-                    mark = {"success": "[green]✓[/]", "skipped": "-"}.get(task_state, "[red]✗[/]")
-                    bar.console.print(f"   {mark} {shown_as}{_told(stack, name, task)}", highlight=False)
-            progress = _known(stack, name).get("progress")
-            if progress is not None and progress["run_id"] == run:
-                bar.update(
-                    line,
-                    description=progress["phase"],
-                    completed=progress["bytes_done"],
-                    total=progress["bytes_total"] or None,
-                )
+        for state in _states(stack, keeper, dag, run):
+            # A part that is being started again has nothing to show.
+            with suppress(httpx.HTTPError):
+                for task, shown_as, task_state in _tasks(stack, dag, run):
+                    if (
+                        task_state in {"success", "failed", "upstream_failed", "skipped"}
+                        and shown_as not in shown
+                    ):
+                        shown.add(shown_as)
+                        mark = {"success": "[green]✓[/]", "skipped": "-"}.get(task_state, "[red]✗[/]")
+                        bar.console.print(f"   {mark} {shown_as}{_told(stack, name, task)}", highlight=False)
+                progress = _known(stack, name).get("progress")
+                if progress is not None and progress["run_id"] == run:
+                    bar.update(
+                        line,
+                        description=progress["phase"],
+                        completed=progress["bytes_done"],
+                        total=progress["bytes_total"] or None,
+                    )
             if state in {"success", "failed"}:
                 return state
     raise PermanentError("demo-slow", f"The run did not end within {_RUN_SECONDS:.0f} s", f"see {stack.url}")
@@ -132,10 +138,13 @@ def _run_to_follow(stack: Stack, dag: str) -> str:
         time.sleep(0.5)
 
 
-def _states(stack: Stack, dag: str, run: str) -> Iterator[str]:
-    end = time.monotonic() + _RUN_SECONDS
+def _states(stack: Stack, keeper: Keeper, dag: str, run: str) -> Iterator[str]:
+    end, state = time.monotonic() + _RUN_SECONDS, "unknown"
     while time.monotonic() < end:
-        yield stack.api("GET", f"/dags/{dag}/dagRuns/{run}")["state"]
+        keeper.look()
+        with suppress(httpx.HTTPError):
+            state = str(stack.api("GET", f"/dags/{dag}/dagRuns/{run}")["state"])
+        yield state
         time.sleep(1)
 
 
@@ -196,18 +205,23 @@ def _show_certificate(lab: Lab, console: Console, state: str, destination: str) 
     return bool(state == "success" and outcome == "verified")
 
 
-def _stay(stack: Stack, lab: Lab, console: Console) -> None:
+def _stay(keeper: Keeper, lab: Lab, console: Console) -> None:
     """Leave everything up until Ctrl-C."""
     console.print(f"The data: {lab.destination.parents[3]}", highlight=False)
-    _wait(stack, console)
+    _wait(keeper, console)
 
 
-def _wait(stack: Stack, console: Console) -> None:
+def _keeper(stack: Stack, console: Console) -> Keeper:
+    """Return what starts again the parts that end, with a word on the terminal."""
+    return Keeper(stack, lambda words: console.print(words, highlight=False, markup=False, soft_wrap=True))
+
+
+def _wait(keeper: Keeper, console: Console) -> None:
+    stack = keeper.stack
     console.print(f"[bold]Airflow[/]: {stack.url}  log-in: {stack.login}", highlight=False)
     console.print("Ctrl-C stops everything.")
     try:
-        while True:
-            time.sleep(3600)
+        keeper.keep()
     except KeyboardInterrupt:
         console.print("Stopping.")
 
@@ -221,7 +235,7 @@ def run_until_interrupted(home: Path, port: int) -> None:
         console.print("Airflow starts; this takes about half a minute.")
         stack.start()
         stack.wait_healthy(_START_SECONDS)
-        _wait(stack, console)
+        _wait(_keeper(stack, console), console)
     finally:
         stack.stop()
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from beamferry import access, census, complaints, lftp, lftp_access, lftp_complaints, rsync, rsync_output
 from beamferry.facilities.desy import DesyBeamtime
+from beamferry.refused_names import interpret_names
 from beamferry.remote import Job
 
 if TYPE_CHECKING:
@@ -148,7 +149,8 @@ class RsyncEngine:
 
     def interpret(self, code: int, errors: str) -> BeamferryError | None:
         """See ``Engine``."""
-        return complaints.interpret_exit(code, errors, access.errand(self.beamtime, self.site))
+        errand = access.errand(self.beamtime, self.site)
+        return interpret_names(code, errors, errand) or complaints.interpret_exit(code, errors, errand)
 
     def by_hand(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """See ``Engine``."""
@@ -243,7 +245,8 @@ class LftpEngine:
 
     def interpret(self, code: int, errors: str) -> BeamferryError | None:
         """See ``Engine``."""
-        return lftp_complaints.interpret_exit(code, errors, access.errand(self.beamtime, self.site))
+        errand = access.errand(self.beamtime, self.site)
+        return interpret_names(code, errors, errand) or lftp_complaints.interpret_exit(code, errors, errand)
 
     def by_hand(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """See ``Engine``."""

@@ -10,9 +10,12 @@ from pydantic import AwareDatetime, Field, ValidationError
 
 from beamferry.beamtime import Frozen
 from beamferry.course import Course
+from beamferry.fetched import Brought, Fetched, serves
 from beamferry.forecast import Sample
+from beamferry.home import Home, compared, planned, whole
 from beamferry.metadata import Metadata
 from beamferry.plan import TransferPlan
+from beamferry.retry import Retry
 from beamferry.verification import Outcome, Verdict, is_complete
 
 if TYPE_CHECKING:
@@ -40,7 +43,9 @@ class Problem(Frozen):
     problem: str
     remedy: str
     task: str
+    folder: str | None = None
     run_id: str
+    try_number: int = 0
     at: AwareDatetime
     since: AwareDatetime | None = None
 
@@ -116,9 +121,12 @@ class Known:
     Args:
         plan: what the last dry run found.
         moving: how far the last job was.
+        coming: how far the last transfer was, whatever other job came after it.
+        fetching: which transfers of the last plan ended well.
         verification: the last comparison of both ends.
         rate: what the last transfer came to.
-        problem: what stopped the last run, until a verified certificate.
+        problem: what stopped the last run, until that task succeeds or a certificate says verified.
+        retry: what ended a try of a task that is tried again.
         certificate: the last one that was written.
         log_in: a log-in that a person is asked for.
         metadata: what the facility itself says of the beamtime.
@@ -128,9 +136,12 @@ class Known:
 
     plan: TransferPlan | None = None
     moving: Moving | None = None
+    coming: Moving | None = None
+    fetching: Fetched | None = None
     verification: Verdict | None = None
     rate: Rate | None = None
     problem: Problem | None = None
+    retry: Retry | None = None
     certificate: Issued | None = None
     log_in: LogIn | None = None
     metadata: Metadata | None = None
@@ -152,12 +163,16 @@ class Known:
                 unreadable.append(key)
                 return None
 
+        fetching = part("fetched", Fetched)
         return cls(
             plan=part("plan", TransferPlan),
             moving=part("progress", Moving),
+            coming=part("transfer", Moving),
+            fetching=fetching and fetching.with_ends(part(key, Brought) for key in fetching.keys),
             verification=part("verification", Verdict),
             rate=part("rate", Rate),
             problem=part("problem", Problem),
+            retry=part("retry", Retry),
             certificate=part("certificate", Issued),
             log_in=part("log_in", LogIn),
             metadata=part("metadata", Metadata),
@@ -190,29 +205,59 @@ class Known:
     @property
     def open_problem(self) -> Problem | None:
         """What stopped the last run, unless a later comparison found a whole copy."""
-        if self.problem is None or (
-            self.verified
-            and self.verification is not None
-            and self.verification.checked_at >= self.problem.at
-        ):
+        proof = self.verification if self.verified else None
+        if self.problem is None or (proof is not None and proof.checked_at >= self.problem.at):
             return None
         return self.problem
 
     @property
-    def transfer(self) -> Moving | None:
-        """How far the transfer is that serves the last plan, None before it began."""
-        if self.moving is None or self.moving.part != "transfer":
-            return None
-        if self.plan is not None and self.moving.at < self.plan.made_at:
-            return None
-        return self.moving
+    def fetched(self) -> Fetched | None:
+        """Which transfers of the last plan ended well, None where that is not known."""
+        found, plan = self.fetching, self.plan
+        return None if found is None or plan is None or found.plan_made_at != plan.made_at else found
 
     @property
-    def fetched(self) -> bool:
-        """Whether a transfer ended well after the last plan, and no comparison contradicts it so far."""
-        if self.plan is None or self.rate is None or self.rate.at <= self.plan.made_at:
-            return False
-        return self.verified or self.verification is None or self.verification.checked_at < self.rate.at
+    def transfer(self) -> Moving | None:
+        """How far the transfers are that serve the last plan, all folders together; None before they began."""
+        last = self.moving if self.moving is not None and self.moving.part == "transfer" else None
+        told, plan = self.coming or last, self.plan
+        if told is None or plan is None:
+            return told
+        return told if serves(self.fetching, plan, told.run_id, told.at) else None
+
+    @property
+    def transferring(self) -> Moving | None:
+        """The same while no other job has told of itself since."""
+        return self.transfer if self.moving is None or self.moving.part == "transfer" else None
+
+    @property
+    def compared(self) -> Verdict | None:
+        """The last comparison, None where a dry run, or one that cannot be read, has looked since."""
+        verdict, plan = self.verification, self.plan
+        if verdict is None or "plan" in self.unreadable:
+            return None
+        return verdict if plan is None or verdict.checked_at >= plan.made_at else None
+
+    @property
+    def all_fetched(self) -> bool:
+        """Whether all that the last plan found is at RDS by size and time, and no comparison contradicts it."""
+        contradicted = self.compared is not None and self.compared.outcome is not Outcome.VERIFIED
+        if self.complete or self.plan is None or contradicted:
+            return self.complete
+        return self.plan.todo_files == 0 or (self.fetched is not None and self.fetched.whole)
+
+    @property
+    def home(self) -> Home | None:
+        """How much is at RDS, None where no dry run has looked yet."""
+        if self.plan is None:
+            return None
+        if self.all_fetched:
+            return whole(self.plan)
+        if self.compared is not None:
+            return compared(self.plan, self.compared)
+        came = () if self.transfer is None else ((self.transfer.bytes_done, self.transfer.files_done),)
+        ended = () if self.fetched is None else ((self.fetched.bytes, self.fetched.files),)
+        return planned(self.plan, *came, *ended)
 
     @property
     def bytes_total(self) -> int | None:
@@ -221,20 +266,13 @@ class Known:
 
     @property
     def bytes_left(self) -> int | None:
-        """Bytes still to fetch, None where no dry run has looked yet; 0 for a whole copy."""
-        if self.complete or self.fetched:
-            return 0
-        if self.plan is None:
-            return None
-        done = self.transfer.bytes_done if self.transfer is not None else 0
-        return max(0, self.plan.todo_bytes - done)
+        """Bytes still to fetch, None where no dry run has looked yet; 0 is no proof that all is there."""
+        return 0 if self.complete else None if self.home is None else self.home.bytes_left
 
     @property
     def bytes_done(self) -> int | None:
         """Bytes at RDS, verified or not, None where no dry run has looked yet."""
-        if self.plan is None or self.bytes_left is None:
-            return None
-        return max(0, self.plan.bytes - self.bytes_left)
+        return None if self.home is None else self.home.bytes_done
 
     @property
     def whole_course(self) -> Course:
@@ -251,6 +289,11 @@ class Known:
     def last_moved(self) -> datetime | None:
         """When bytes last came, None where that is not known."""
         times = [self.rate.at] if self.rate is not None else []
-        if self.moving is not None and self.moving.part == "transfer" and self.moving.bytes_done > 0:
-            times.append(self.moving.moved_at)
+        times += [
+            told.moved_at
+            for told in (self.coming, self.moving)
+            if told is not None and told.part == "transfer" and told.bytes_done > 0
+        ]
+        if self.fetching is not None and self.fetching.last_moved is not None:
+            times.append(self.fetching.last_moved)
         return max(times, default=None)

@@ -156,6 +156,7 @@ def dry_run_arguments(
     return (
         *("--work", work),
         *("--streams", str(streams)),
+        *("--destination-root", site.destination_root),
         *("--destination", beamtime.destination_path(site)),
         # As for rsync: some servers round times to two seconds.
         *("--modify-window", "0" if traits.modes else "2"),

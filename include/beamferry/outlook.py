@@ -27,10 +27,10 @@ def days_left(day_of: date, site: Site, now: datetime) -> int:
 def foretell(beamtime: Beamtime, site: Site, known: Known, now: datetime) -> Forecast | None:
     """Return when a beamtime will be home, None where nothing is left or no dry run has looked yet."""
     left = known.bytes_left
-    if not left or known.plan is None:
+    if known.all_fetched or left is None or known.plan is None:
         return None
-    moving = known.transfer
-    running = moving is not None and now - moving.at < _MOVING_NOW
+    moving, comes = known.transfer, known.transferring
+    running = comes is not None and now - comes.at < _MOVING_NOW
     rate = rate_of(moving.samples) if moving is not None else None
     measured = rate is not None or known.rate is not None or known.plan.rate_measured
     if rate is None:
@@ -56,10 +56,13 @@ def outlook(beamtime: Beamtime, site: Site, known: Known, now: datetime) -> str:
     """Return one sentence that says when it will be home, or why that is not known."""
     if known.plan is None:
         return "No run has looked at the source yet: how much there is is not known."
-    if known.bytes_left == 0:
+    if known.all_fetched:
         return "All bytes are at RDS by size and time, but the copy is not verified yet."
     coming = foretell(beamtime, site, known, now)
-    return "" if coming is None else f"{amount(known)} left. {coming.sentence(site.time_zone)}"
+    ahead = "" if coming is None or known.bytes_left == 0 else coming.sentence(site.time_zone)
+    if known.compared is not None:
+        return f"{known.compared.sentence} {ahead}".strip()
+    return f"{amount(known)} left. {ahead}" if ahead else "The last bytes are on their way."
 
 
 def amount(known: Known) -> str:
@@ -69,6 +72,6 @@ def amount(known: Known) -> str:
         return "An unknown amount"
     return (
         human(left)
-        if known.transfer is not None
+        if known.transfer is not None or known.compared is not None
         else f"{human(left)} in {count(known.plan.todo_files, 'file')}"
     )

@@ -88,11 +88,6 @@ def streams_for(beamtime: Beamtime, streams: int) -> int:
     return min(streams, login.STREAMS) if beamtime.interactive else streams
 
 
-def ssh_command(account: str, host: str, *remote: str) -> tuple[str, ...]:
-    """Return the command that runs ``remote``, words without blanks or quotes, at a facility."""
-    return (*SSH, "-l", account, "--", host, *remote)
-
-
 def is_flat(known_files: int | None) -> bool:
     """Say whether rsync may hold the whole list; ``known_files`` is the last plan's count, or None."""
     return known_files is not None and known_files <= FLAT_LIST_LIMIT
@@ -150,7 +145,12 @@ def dry_run_arguments(
     work: str, beamtime: Beamtime, site: Site, traits: Traits = POSIX, *, flat: bool
 ) -> tuple[str, ...]:
     """Return the arguments of ``dry_run.sh``; ``work`` is the folder on RDS-SSH that keeps the lists."""
-    return ("--work", work, "--", *rsync_command(beamtime, site, traits, flat=flat))
+    return (
+        *("--work", work),
+        *("--destination-root", site.destination_root),
+        "--",
+        *rsync_command(beamtime, site, traits, flat=flat),
+    )
 
 
 def transfer_arguments(

@@ -19,9 +19,6 @@ class Totals:
         bytes: size of the data set ("Total file size").
         transferred_files: regular files that are, or in a dry run would be, fetched.
         transferred_bytes: their size ("Total transferred file size").
-        literal_bytes: data that came over the wire.
-        matched_bytes: data that was there already.
-        received_bytes: all that came over the wire, in a dry run nothing to go by.
     """
 
     files: int
@@ -29,21 +26,6 @@ class Totals:
     bytes: int
     transferred_files: int
     transferred_bytes: int
-    literal_bytes: int
-    matched_bytes: int
-    received_bytes: int
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The last two lines of ``rsync -v``, as on the group's page; rate in bytes per second."""
-
-    sent: int
-    received: int
-    rate: float
-    total_size: int
-    speedup: float
-    dry_run: bool
 
 
 # Field by field, the label of rsync 3.1 and later, and that of 3.0.
@@ -52,21 +34,11 @@ _STATS = {
     "transferred_files": ("Number of regular files transferred", "Number of files transferred"),
     "bytes": ("Total file size",),
     "transferred_bytes": ("Total transferred file size",),
-    "literal_bytes": ("Literal data",),
-    "matched_bytes": ("Matched data",),
-    "received_bytes": ("Total bytes received",),
 }
 _LINE = re.compile(
     r"^(?P<label>[A-Z][A-Za-z ]+): (?P<value>\d+)(?: bytes)?(?: \((?P<kinds>[^()]*)\))?$", re.ASCII
 )
 _KIND = re.compile(r"(?P<kind>[a-z]+): (?P<number>[0-9]+)")
-_NUMBER = r"([0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)"
-_SENT = re.compile(
-    rf"^sent {_NUMBER} bytes +received {_NUMBER} bytes +{_NUMBER}(\.[0-9]+)? bytes/sec$", re.MULTILINE
-)
-_TOTAL = re.compile(
-    rf"^total size is {_NUMBER} +speedup is {_NUMBER}(\.[0-9]+)?( \(DRY RUN\))?$", re.MULTILINE
-)
 
 
 def _unreadable(what: str) -> PermanentError:
@@ -116,28 +88,3 @@ def _regular(kinds: str | None, count: int, text: str) -> int:
     if len(numbers) != len(parts) or sum(numbers.values()) != count:
         raise _unreadable(f"'{shown(kinds)}' behind 'Number of files'")
     return numbers.get("reg", 0)
-
-
-def parse_summary(text: str) -> Summary:
-    """Return the last two lines of ``rsync -v`` with their thousands commas, e.g. from an old log.
-
-    Raises:
-        PermanentError: a line is missing, stands twice, or has units as ``-h`` prints them.
-    """
-    sent, total = _SENT.findall(text), _TOTAL.findall(text)
-    if len(sent) != 1 or len(total) != 1:
-        raise _unreadable("the lines 'sent ... bytes' and 'total size is ...' must each stand there once")
-    out, into, rate, rate_fraction = sent[0]
-    size, speedup, speedup_fraction, dry = total[0]
-    return Summary(
-        _integer(out),
-        _integer(into),
-        float(f"{_integer(rate)}{rate_fraction}"),
-        _integer(size),
-        float(f"{_integer(speedup)}{speedup_fraction}"),
-        bool(dry),
-    )
-
-
-def _integer(text: str) -> int:
-    return int(text.replace(",", ""))

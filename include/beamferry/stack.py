@@ -189,13 +189,6 @@ class Stack:
         self._children[name] = process
         self._pid_file(name).write_text(f"{process.pid} {_born(process.pid)}")
 
-    def revive(self) -> list[str]:
-        """Start the components that have ended by themselves, and return their names."""
-        ended = [name for name in COMPONENTS if self.pid(name) is None]
-        for name in ended:
-            self.start_component(name)
-        return ended
-
     def pid(self, name: str) -> int | None:
         """Return the process number of a component, None if it does not run."""
         pid, born = self._noted(name)

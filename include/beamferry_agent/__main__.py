@@ -13,11 +13,18 @@ from beamferry_agent.mismatches import mark_again, recall, remember, select, sus
 from beamferry_agent.places import FullError, PlaceError
 from beamferry_agent.publication import publish
 from beamferry_agent.sessions import SourceError
+from beamferry_agent.trial import NamesError, names
 
-# The agent was called wrongly.
+# As the other jobs' codes, the first one that fits: the lists cannot be what was found; names cannot be held; no room
+# is left; a place cannot be used; the agent was called wrongly.
 _REFUSED = 78
-# As the other jobs' codes: the lists cannot be what was found; no room is left; a place cannot be used.
-_CODES = {DamagedListsError: 65, FullError: 11, PlaceError: 73, ValueError: _REFUSED}
+_CODES = (
+    (DamagedListsError, 65),
+    (NamesError, 74),
+    (FullError, 11),
+    (PlaceError, 73),
+    (ValueError, _REFUSED),
+)
 
 
 def _compare(text: str) -> str:
@@ -40,6 +47,7 @@ _VERBS = {
     "forget": forget,
     "list": list_source,
     "mark": mark_again,
+    "names": names,
     "prepare": prepare_destination,
     "publish": _publish,
     "range": receive_range,
@@ -63,9 +71,9 @@ def main() -> int:
         # Its words have names as the facility tells them, and are lines already.
         sys.stderr.buffer.write(error.words)
         return error.code
-    except tuple(_CODES) as error:
+    except tuple(kind for kind, _ in _CODES) as error:
         sys.stderr.write("agent: {}\n".format(error))
-        return next(code for kind, code in _CODES.items() if isinstance(error, kind))
+        return next(code for kind, code in _CODES if isinstance(error, kind))
     return 0
 
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import sys
 from contextlib import contextmanager
 from typing import Iterator, List, NamedTuple, Optional, Tuple
 
@@ -197,6 +198,55 @@ def write_whole(folder: int, name: str, content: bytes, mode: int) -> None:
     except OSError as error:
         kind = FullError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else PlaceError
         raise kind("{} cannot be written ({})".format(name, error.strerror))
+
+
+@contextmanager
+def private_folder(path: str, name: str) -> Iterator[int]:
+    """Make an empty folder for this account alone in one that is there; it is removed with the files in it.
+
+    Raises PlaceError.
+    """
+    above = open_root(path)
+    new = _unused_name(name)
+    try:
+        try:
+            os.mkdir(new, 0o700, dir_fd=above)
+            folder = os.open(new, _FOLDER, dir_fd=above)
+        except OSError as error:
+            raise place_error(path, error)
+        try:
+            # Whatever else has the name by now is left alone.
+            if os.listdir(folder):
+                raise PlaceError("{} was put in the way of a folder of ours".format(os.path.join(path, new)))
+            try:
+                yield folder
+            finally:
+                _remove(above, new, folder, path)
+        finally:
+            os.close(folder)
+    finally:
+        os.close(above)
+
+
+def _remove(above: int, name: str, folder: int, path: str) -> None:
+    try:
+        for file in os.listdir(folder):
+            os.unlink(file, dir_fd=folder)
+        os.rmdir(name, dir_fd=above)
+    except OSError as error:
+        # It stays there to be seen, and is said; nothing else hangs on it.
+        sys.stderr.write("agent: {} cannot be removed: {}\n".format(os.path.join(path, name), error.strerror))
+
+
+def make_file(folder: int, name: bytes) -> None:
+    """Make an empty file of a name that nothing has yet."""
+    os.close(os.open(name, _NEW, 0o600, dir_fd=folder))
+
+
+def place_error(path: str, error: OSError) -> PlaceError:
+    """Return the error of a place that the system says no to."""
+    kind = FullError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else PlaceError
+    return kind("{}: {}".format(path, error.strerror))
 
 
 def _unused_name(name: str) -> str:

@@ -255,6 +255,35 @@ def test_a_value_that_is_no_json_costs_its_own_beamtime_a_sentence_and_no_other_
     assert found[last.key]["problem"]["code"] == "state-unreadable"
 
 
+def test_all_is_fetched_when_each_transfer_of_the_plan_has_kept_its_end(get: Get, registry: Registry) -> None:
+    from airflow.models.asset import AssetModel
+    from airflow.models.asset_state_store import AssetStateStoreModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete, select
+
+    moving = registry.beamtimes[1]
+
+    def look() -> dict[str, Any]:
+        return {row["key"]: row for row in get("/api/beamtimes", "somebody").json()["beamtimes"]}[moving.key]
+
+    before = look()
+    assert before["bytes_done"] < before["bytes_total"]
+    with create_session() as session:
+        asset = session.scalar(select(AssetModel.id).where(AssetModel.name == moving.asset_name))
+        kept = (AssetStateStoreModel.asset_id == asset, AssetStateStoreModel.key.startswith("fetched/"))
+        value = session.scalar(select(AssetStateStoreModel.value).where(*kept))
+        session.add(AssetStateStoreModel(asset_id=asset, key="fetched/1", value=value))
+    try:
+        after = look()
+    finally:
+        with create_session() as session:
+            session.execute(
+                delete(AssetStateStoreModel).where(*kept, AssetStateStoreModel.key != "fetched/0")
+            )
+    assert (after["bytes_done"], after["files_done"]) == (after["bytes_total"], after["files_total"])
+    assert look()["bytes_done"] == before["bytes_done"]
+
+
 def test_a_run_with_a_hostile_name_has_an_address_that_stays_in_its_place() -> None:
     from beamferry.web.reading import _run_path
 

@@ -49,6 +49,8 @@ class Scripts:
 
     folder: Path
     awk: str | None
+    # Words before a job's command that lead it into another view of the file systems.
+    inside: tuple[str, ...] = ()
 
     def prepare(self) -> None:
         self.work, self.job, self.shims = (self.folder / name for name in ("work", "job", "shims"))
@@ -77,7 +79,7 @@ class Scripts:
             command = ["bash", "-c", f'ulimit -f {limit_kib}; exec "$@"', "bash", *command]
         with (self.job / "log").open("wb") as log:
             process = subprocess.Popen(
-                command,
+                [*self.inside, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -199,3 +199,16 @@ def test_leftover_partials_are_swept_at_the_end(slow: Engine) -> None:
     (orphan / "gone at the source").write_text("x")
     slow.fetch(streams=2)
     assert not slow.partials()
+
+
+def test_the_rate_after_a_restart_is_of_what_came_since(slow: Engine) -> None:
+    assert slow.dry_run().code == 0
+    job = slow.start("transfer.sh", slow.transfer_arguments(streams=2))
+    wait_until(lambda: len(slow.whole()) >= 25)
+    job.kill(signal.SIGKILL)
+    wait_until(lambda: no_far_process(slow.far))
+    left = 30 - len(slow.whole())
+    assert left > 0, "was over before it could be killed"
+    done = slow.transfer(streams=2)
+    assert done.code == 0, done
+    assert done.progress["rate"] * max(1, done.result["seconds"] - 1) <= 2 * (left + 2) * MIB

@@ -12,9 +12,12 @@ import pytest
 from engine import noise, wait_until
 from test_lftp_listing import Folder
 
+from beamferry.beamtime import Level
 from beamferry.lab.desy_faults import DesyFaults
 from beamferry.lab.desy_tree import HARD_NAMES, odd_names
 from beamferry.lab.visit import set_times, walk
+from beamferry.lftp import parse_totals
+from beamferry.verification import Outcome as Verified
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -271,6 +274,26 @@ def test_a_server_that_hangs_over_ssh_ends_the_job(desy: Desy, at_desy: Callable
     assert done.code == 75, done.errors
 
 
+def test_a_folder_with_a_backslash_is_fetched_and_compared(
+    desy: Desy, at_desy: Callable[..., DesyEngine]
+) -> None:
+    name = "scan\\two"
+    folder = desy.tree / name
+    folder.mkdir()
+    (folder / "frame.cbf").write_bytes(noise("frame", 5_000))
+    try:
+        engine = at_desy("sftp")
+        wanted = parse_totals(engine.dry_run().stats).to_fetch
+        assert name in wanted
+        assert {engine.transfer(one).code for one in wanted} == {0}
+        assert (engine.destination / name / "frame.cbf").read_bytes() == noise("frame", 5_000)
+        compared = engine.verify(Level.FULL)
+        assert engine.verdict(compared, Level.FULL).outcome is Verified.VERIFIED
+    finally:
+        (folder / "frame.cbf").unlink()
+        folder.rmdir()
+
+
 def test_a_link_in_the_place_of_a_folder_leads_nothing_out(
     at_desy: Callable[..., DesyEngine], tmp_path: Path
 ) -> None:
@@ -296,3 +319,14 @@ def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(
     assert transfer(planned(engine)).code == 0
     assert outside.read_text() == "mine"
     must_be_whole(engine)
+
+
+def test_the_rate_of_a_folder_is_of_its_own_bytes(at_desy: Callable[..., DesyEngine]) -> None:
+    engine = planned(at_desy())
+    before = engine.transfer("raw").progress["bytes_done"]
+    engine.hand_over()
+    done = transfer(engine, limit=1024 * 200)
+    own, seconds = done.progress["bytes_done"] - before, done.result["seconds"]
+    assert 0 < own < before
+    assert seconds > 0
+    assert done.progress["rate"] * max(1, seconds - 1) <= own

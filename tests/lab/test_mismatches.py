@@ -13,6 +13,7 @@ from test_engine_verify import flip
 
 from beamferry.beamtime import Level
 from beamferry.differences import Difference
+from beamferry.lab.desy_faults import DesyFaults
 from beamferry.verification import Outcome
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from desy_engine import DesyEngine
 
+    from beamferry.lab.desy import Desy
     from beamferry.verification import Verdict
 
 DAMAGED = "raw/frame_019.tif"
@@ -192,6 +194,26 @@ def test_on_the_same_boot_nothing_is_suspected(copied: Engine) -> None:
 
 
 # --- lftp ---------------------------------------------------------------------------------------------------
+
+
+def test_over_lftp_a_source_that_is_read_differently_each_time_is_what_is_damaged(
+    desy: Desy, at_desy: Callable[..., DesyEngine]
+) -> None:
+    engine = at_desy(settings={"folders": ["raw"]})
+    assert engine.dry_run().code == 0
+    for folder in (".", "raw"):
+        assert engine.transfer(folder).code == 0
+    unstable, damaged = b"raw/p07_00001.nxs", "raw/p07_00002.nxs"
+    flip(engine.destination / damaged)
+    with DesyFaults(desy).file_read_differently(unstable):
+        done = engine.verify(Level.FULL)
+    assert done.code == 0, done.errors
+    seen = engine.verdict(done, Level.FULL)
+    assert {(item.kind, item.path) for item in seen.named} == {
+        (Difference.UNSTABLE, os.fsdecode(unstable)),
+        (Difference.CONTENT, damaged),
+    }
+    assert "which is damaged there or being written" in seen.sentence
 
 
 @pytest.mark.parametrize("kind", ["pyftpdlib", "sftp"])

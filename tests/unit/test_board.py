@@ -15,6 +15,8 @@ from watching import (
     beamtime,
     before_tape,
     certificate,
+    fetched,
+    fetching,
     home,
     moving,
     plan,
@@ -68,10 +70,9 @@ class TestState:
 
     @pytest.mark.parametrize("run_state", ["success", "failed", "running", "queued"])
     def test_no_run_however_green_makes_a_beamtime_safe(self, run_state: str) -> None:
-        fetched = Known(plan=plan(OF, EARLIER), rate=rate(EARLIER + HOUR), certificate=certificate(EARLIER))
         for known in (
             Known(),
-            fetched,
+            replace(fetched(OF, EARLIER, EARLIER + HOUR), certificate=certificate(EARLIER)),
             fresh_plan(todo=0),
             Known(verification=verdict(EARLIER, outcome=Outcome.CHANGING)),
             Known(verification=verdict(EARLIER, outcome=Outcome.DIFFERENT)),
@@ -239,10 +240,10 @@ class TestNextStep:
             assert found.next_step.kind is Step.FIX
 
     def test_what_is_fetched_but_not_compared_asks_for_that(self) -> None:
-        fetched = Known(plan=plan(OF, EARLIER), rate=rate(EARLIER + HOUR))
-        step = of(fetched, now=before_tape(OF, 2)).next_step
+        known = fetched(OF, EARLIER, EARLIER + HOUR)
+        step = of(known, now=before_tape(OF, 2)).next_step
         assert (step.kind, step.label) == (Step.TRIGGER, "Verify the copy")
-        waits = of(fetched, now=EARLIER + 2 * HOUR)
+        waits = of(known, now=EARLIER + 2 * HOUR)
         assert waits.headline == "All bytes are at RDS, not verified yet"
 
     def test_what_waits_for_its_nightly_run_needs_nobody(self) -> None:
@@ -312,8 +313,19 @@ def all_known(draw: st.DrawFn) -> Known:
     compared = st.builds(
         verdict, MOMENTS, outcome=st.sampled_from(list(Outcome)), oldest=st.integers(-(2**40), 2**40)
     )
+    known_plan = draw(st.none() | made)
+    ends = st.lists(MOMENTS, max_size=3)
+    kept = st.builds(
+        lambda to, ended, transfers, each: fetching(to, *ended, transfers=transfers, each=each),
+        made if known_plan is None else st.just(known_plan) | made,
+        ends,
+        st.integers(0, 3),
+        BYTES,
+    )
     return Known(
-        plan=draw(st.none() | made),
+        plan=known_plan,
+        coming=draw(st.none() | jobs()),
+        fetching=draw(st.none() | kept),
         moving=draw(st.none() | jobs()),
         verification=draw(st.none() | compared),
         rate=draw(st.none() | st.builds(rate, MOMENTS, st.integers(0, 2**62))),

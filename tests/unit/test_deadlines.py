@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -11,6 +12,8 @@ from watching import (
     beamtime,
     before_tape,
     certificate,
+    fetched,
+    fetching,
     home,
     moving,
     plan,
@@ -274,10 +277,26 @@ def test_a_log_in_that_nobody_answers_does_not_hide_for_ever_that_nothing_moves(
 
 
 def test_a_copy_that_was_fetched_and_is_never_compared_is_told_of() -> None:
-    known = Known(plan=plan(OF, on(31)), rate=rate(on(30)))
+    known = fetched(OF, on(31), on(30))
     alert = found(known, on(25))[Kind.STANDSTILL]
     assert "not verified yet" in alert.detail
     assert Kind.FORECAST not in found(known, on(1))
+
+
+def test_what_differs_is_not_told_as_nothing_left() -> None:
+    known = replace(fetched(OF, on(31), on(30)), verification=verdict(on(29), outcome=Outcome.DIFFERENT))
+    told = [f"{alert.detail} {alert.todo}" for alert in due(OF, SITE, known, on(20))]
+    assert any("the last comparison did not find a whole copy" in one for one in told)
+    assert not any("0 bytes" in one or "verify only" in one for one in told)
+
+
+def test_new_data_is_what_the_plan_found_however_much_of_it_has_come() -> None:
+    made = plan(OF, on(8))
+    for kept in (fetching(made), fetching(made, on(7))):
+        known = Known(
+            plan=made, verification=verdict(on(9)), fetching=kept, coming=moving(on(7), made.todo_bytes)
+        )
+        assert found(known, on(6))[Kind.NEW_DATA].detail.startswith("40.0 GB in 8,000 files came after")
 
 
 @pytest.mark.parametrize("oldest", [10**15, int(utc(2030, 1, 1).timestamp())])

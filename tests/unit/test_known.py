@@ -4,10 +4,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from watching import beamtime, before_tape, home, moving, plan, problem, rate, verdict
+from hypothesis import given
+from hypothesis import strategies as st
+from watching import beamtime, before_tape, fetched, fetching, home, moving, plan, problem, rate, verdict
 
 from beamferry.beamtime import Frozen, Level
 from beamferry.course import Course
+from beamferry.fetched import Brought, Fetched
 from beamferry.known import Issued, Known, LogIn
 from beamferry.verification import Outcome
 
@@ -41,6 +44,8 @@ def test_a_value_that_cannot_be_read_is_unknown_and_named(value: dict[str, objec
         ("progress", moving(NOW, 5)),
         ("verification", verdict(NOW)),
         ("rate", rate(NOW)),
+        ("transfer", moving(NOW, 5)),
+        ("fetched", fetching(plan(OF, NOW))),
         ("problem", problem(NOW)),
         ("certificate", Issued(outcome=Outcome.VERIFIED, folder="/mnt", at=NOW, run_id="r")),
         ("log_in", LogIn(command="ssh", at=NOW)),
@@ -119,12 +124,81 @@ def test_a_job_that_hangs_and_tells_of_itself_has_not_moved() -> None:
     assert Known(moving=moving(NOW, 50)).last_moved == NOW
 
 
-def test_after_a_transfer_that_ended_well_nothing_is_left_until_a_comparison_says_otherwise() -> None:
-    fetched, later = NOW + timedelta(hours=2), NOW + timedelta(hours=3)
+def test_after_transfers_that_ended_well_nothing_is_left_until_a_comparison_says_otherwise() -> None:
+    ended, later = NOW + timedelta(hours=2), NOW + timedelta(hours=3)
     comparing = moving(later, 1).model_copy(update={"part": "verify"})
-    known = Known(plan=plan(OF, NOW), rate=rate(fetched), moving=comparing)
+    known = replace(fetched(OF, NOW, ended), moving=comparing)
+    assert known.all_fetched
     assert known.bytes_left == 0
     assert known.bytes_done == 100_000_000_000
-    assert replace(known, rate=rate(NOW - timedelta(hours=1))).bytes_left == 40_000_000_000
-    different = verdict(later, outcome=Outcome.DIFFERENT)
-    assert replace(known, verification=different).bytes_left == 40_000_000_000
+    # The ends that another plan's transfers kept say nothing of this one.
+    assert replace(known, plan=plan(OF, NOW + timedelta(days=1))).bytes_left == 40_000_000_000
+    different = replace(known, verification=verdict(later, outcome=Outcome.DIFFERENT))
+    assert not different.all_fetched
+    # What the comparison counted counts, and not what the plan had found.
+    assert different.bytes_left == 0
+    assert different.bytes_done == 99_999_999_999
+    assert different.home is not None
+    assert different.home.files_done == 19_999
+    assert replace(known, verification=verdict(NOW - timedelta(days=1))).all_fetched
+
+
+def test_a_rate_is_only_a_rate() -> None:
+    made = plan(OF, NOW)
+    known = Known(plan=made, rate=rate(NOW + timedelta(hours=2)), fetching=fetching(made, transfers=3))
+    assert not known.all_fetched
+    assert known.bytes_left == 40_000_000_000
+
+
+@given(
+    ended=st.lists(st.integers(0, 10**9), max_size=5),
+    transfers=st.integers(0, 5),
+    told=st.integers(0, 10**12),
+)
+def test_all_is_there_with_the_last_end_alone(ended: list[int], transfers: int, told: int) -> None:
+    made = plan(OF, NOW)
+    brought = [Brought(plan_made_at=NOW, bytes=size, files=1, at=NOW) for size in ended]
+    kept = Fetched(plan_made_at=NOW, run_id="manual", transfers=transfers).with_ends(brought)
+    known = Known(plan=made, coming=moving(NOW, told), fetching=kept)
+    assert known.home is not None
+    whole = len(ended) >= transfers
+    assert known.all_fetched == whole
+    assert (known.bytes_done == made.bytes, known.home.files_done == made.files) == (whole, whole)
+    assert known.bytes_left is not None
+    assert 0 <= known.bytes_left <= max(0, made.todo_bytes - told)
+
+
+def test_a_transfer_is_told_of_by_its_run_whatever_the_clock_of_rds_ssh_says() -> None:
+    made = plan(OF, NOW)
+    for updated in (NOW - timedelta(minutes=20), NOW + timedelta(minutes=20)):
+        known = Known(plan=made, fetching=fetching(made), coming=moving(updated, 1_000))
+        assert known.bytes_left == 39_999_999_000
+        assert known.last_moved == updated
+        other = moving(updated, 1_000).model_copy(update={"run_id": "of the night before"})
+        assert replace(known, coming=other).bytes_left == 40_000_000_000
+
+
+def test_what_came_is_no_less_when_another_job_tells_of_itself() -> None:
+    made, later = plan(OF, NOW), NOW + timedelta(hours=1)
+    dry_run = moving(later, 0).model_copy(update={"part": "dry_run", "run_id": "next"})
+    known = Known(plan=made, fetching=fetching(made), coming=moving(NOW, 1_000), moving=dry_run)
+    assert known.bytes_left == 39_999_999_000
+    assert known.transferring is None
+
+
+def test_ends_are_read_from_a_key_for_each_transfer_of_the_plan() -> None:
+    made = plan(OF, NOW)
+    brought = Brought(plan_made_at=NOW, bytes=1, files=1, at=NOW).model_dump(mode="json")
+    kept = fetching(made, transfers=2).model_dump(mode="json")
+    state = {"plan": made.model_dump(mode="json"), "fetched": kept, "fetched/0": brought}
+    assert not Known.read(state).all_fetched
+    # A larger plan of another night left this.
+    assert not Known.read(state | {"fetched/2": brought}).all_fetched
+    assert Known.read(state | {"fetched/1": brought}).all_fetched
+    damaged = Known.read(state | {"fetched/1": {"bytes": "many"}})
+    assert (damaged.all_fetched, damaged.unreadable) == (False, ("fetched/1",))
+    # No version of ours writes the ends there.
+    assert not Known.read(
+        {"plan": state["plan"], "fetched": {**kept, "ended": [brought, brought]}}
+    ).all_fetched
+    assert Known.read({"fetched": {**kept, "transfers": 10**12}}).unreadable == ("fetched",)

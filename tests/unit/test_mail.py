@@ -105,6 +105,13 @@ def test_what_is_not_known_is_never_shown_as_nothing() -> None:
         assert "0 %" not in text
 
 
+def test_what_is_rounded_does_not_look_like_all_of_it() -> None:
+    shown = replace(one(Known(plan=plan(OF, NOW))), bytes_done=99_999_999_970, bytes_total=100_000_000_000)
+    assert mail.amount(shown) == "All but 30 bytes of 100.0 GB at RDS"
+    assert mail.amount(replace(shown, bytes_done=100_000_000_000)) == "100.0 GB of 100.0 GB at RDS"
+    assert mail.amount(replace(shown, bytes_done=60_000_000_000)) == "60.0 GB of 100.0 GB at RDS"
+
+
 def test_almost_everything_is_not_everything() -> None:
     shown = replace(one(Known(plan=plan(OF, NOW))), bytes_done=99_999, bytes_total=100_000)
     assert mail.percent(shown) == 99

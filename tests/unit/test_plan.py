@@ -41,9 +41,6 @@ def totals(files: int = FILES, size: int = BYTES, todo_files: int = FILES, todo_
         bytes=size,
         transferred_files=todo_files,
         transferred_bytes=todo_bytes,
-        literal_bytes=0,
-        matched_bytes=0,
-        received_bytes=0,
     )
 
 

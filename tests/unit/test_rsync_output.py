@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from beamferry.complaints import Errand, failing_files, interpret_exit, interpret_ssh
 from beamferry.errors import BeamferryError, PermanentError, TransientError
-from beamferry.rsync_output import Summary, Totals, parse_stats, parse_summary
+from beamferry.rsync_output import Totals, parse_stats
 
 RECORDED = Path(__file__).parents[1] / "data" / "rsync"
 VERSIONS = sorted(folder.name for folder in RECORDED.iterdir() if folder.is_dir())
@@ -55,7 +55,6 @@ def test_totals_of_a_dry_run(version: str) -> None:
     totals = parse_stats(recorded(version, "dry_run.stats"))
     assert (totals.files, totals.regular_files, totals.bytes) == (8, 4, 300_017)
     assert (totals.transferred_files, totals.transferred_bytes) == (4, 300_008)
-    assert (totals.literal_bytes, totals.matched_bytes) == (0, 0)
 
 
 @pytest.mark.parametrize("version", WITH_KINDS)
@@ -64,7 +63,7 @@ def test_totals_of_runs(version: str) -> None:
         parse_stats(recorded(version, f"{name}.stats"))
         for name in ("first", "again", "empty_source", "large")
     )
-    assert (first.transferred_files, first.transferred_bytes, first.literal_bytes) == (4, 300_008, 300_008)
+    assert (first.transferred_files, first.transferred_bytes) == (4, 300_008)
     assert (again.transferred_files, again.transferred_bytes, again.bytes) == (0, 0, 300_017)
     assert (empty.files, empty.regular_files, empty.bytes) == (1, 0, 0)
     assert (large.transferred_bytes, large.bytes) == (87_034_154_221, 87_034_454_238)
@@ -96,9 +95,6 @@ NEEDED = (
     "Number of regular files transferred",
     "Total file size",
     "Total transferred file size",
-    "Literal data",
-    "Matched data",
-    "Total bytes received",
 )
 
 
@@ -163,17 +159,13 @@ def test_any_figures_come_back(figures: dict[str, int], kinds: dict[str, int]) -
         transferred_files=figures["Number of regular files transferred"],
         bytes=figures["Total file size"],
         transferred_bytes=figures["Total transferred file size"],
-        literal_bytes=figures["Literal data"],
-        matched_bytes=figures["Matched data"],
-        received_bytes=figures["Total bytes received"],
     )
 
 
 @given(st.text())
 def test_garbage_is_an_error_and_never_zero(text: str) -> None:
-    for parse in (parse_stats, parse_summary):
-        with pytest.raises(PermanentError):
-            parse(text)
+    with pytest.raises(PermanentError):
+        parse_stats(text)
 
 
 @given(st.sampled_from(NEEDED), st.text(max_size=12))
@@ -188,58 +180,6 @@ def test_garbage_behind_a_label_is_an_error_and_never_zero(label: str, value: st
     plain = re.match(r"\d+", value.strip(), re.ASCII)
     assert plain is not None
     assert int(plain[0]) in vars(totals).values()
-
-
-# Summaries, as on the group's page.
-
-DRY = """sent 110,286 bytes{0}received 907,569 bytes{0}15,306.09 bytes/sec
-total size is 87,034,154,221{0}speedup is 85,507.42 (DRY RUN)"""
-FINAL = """sent 693,246 bytes{0}received 65,792,616,969 bytes{0}11,708,036.34 bytes/sec
-total size is 87,034,154,221{0}speedup is 1.32"""
-
-
-@pytest.mark.parametrize("blanks", [" ", "  "])
-def test_the_pages_own_lines(blanks: str) -> None:
-    assert parse_summary(DRY.format(blanks)) == Summary(
-        110_286, 907_569, 15_306.09, 87_034_154_221, 85_507.42, dry_run=True
-    )
-    assert parse_summary(FINAL.format(blanks)) == Summary(
-        693_246, 65_792_616_969, 11_708_036.34, 87_034_154_221, 1.32, dry_run=False
-    )
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_recorded_summaries(version: str) -> None:
-    summary = parse_summary(recorded(version, "dry_run.summary"))
-    assert (summary.total_size, summary.dry_run) == (87_034_454_238, True)
-
-
-@pytest.mark.parametrize(
-    "spoilt",
-    [
-        FINAL.format("  ").splitlines()[0],
-        FINAL.format("  ").splitlines()[1],
-        FINAL.format("  ") + "\n" + FINAL.format("  "),
-        FINAL.format("  ").replace("87,034,154,221", "87.03G"),
-        FINAL.format("  ").replace("65,792,616,969", "65.79G"),
-        FINAL.format("  ").replace("87,034,154,221", "87,034,154,22"),
-        FINAL.format("  ").replace("87,034,154,221", ""),
-        FINAL.format("  ").replace("87,034,154,221", "٣"),
-    ],
-)
-def test_a_summary_in_part_or_in_units_is_an_error(spoilt: str) -> None:
-    with pytest.raises(PermanentError) as caught:
-        parse_summary(spoilt)
-    assert caught.value.code == "totals-unreadable"
-
-
-@given(counts, counts, counts, st.sampled_from([" ", "  "]), st.booleans())
-def test_integers_with_commas_come_back(sent: int, received: int, size: int, gap: str, dry: bool) -> None:
-    text = (
-        f"sent {sent:,} bytes{gap}received {received:,} bytes{gap}1,024.50 bytes/sec\n"
-        f"total size is {size:,}{gap}speedup is 1.00{' (DRY RUN)' if dry else ''}\n"
-    )
-    assert parse_summary(text) == Summary(sent, received, 1024.5, size, 1.0, dry_run=dry)
 
 
 # Exit codes.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import sqlite3
@@ -16,6 +17,7 @@ import psutil
 import pytest
 
 from beamferry.errors import PermanentError
+from beamferry.keeping import Keeper
 from beamferry.stack import COMPONENTS, POOL, Stack
 from waiting import wait_for
 
@@ -125,14 +127,31 @@ def test_a_second_start_in_the_same_folder_is_refused_and_harms_nothing(stack: S
     assert {name: stack.pid(name) for name in COMPONENTS} == before
 
 
-def test_a_killed_component_comes_back_and_the_others_stay(stack: Stack) -> None:
+@pytest.mark.parametrize("name", ["triggerer", "scheduler", "dag-processor"])
+def test_a_part_that_ends_comes_back_with_a_word_and_the_others_stay(stack: Stack, name: str) -> None:
     before = {name: stack.pid(name) for name in COMPONENTS}
-    stack.kill_component("triggerer")
-    wait(lambda: stack.pid("triggerer") is None, "the triggerer is gone")
-    assert stack.revive() == ["triggerer"]
-    assert stack.revive() == []
+    said: list[str] = []
+    keeper = Keeper(stack, said.append)
+    keeper.look()
+    assert said == []
+    # Its children outlive it for a while.
+    number = before[name]
+    assert number is not None
+    children = psutil.Process(number).children(recursive=True)
+    os.kill(number, signal.SIGKILL)
+
+    def comes_back() -> bool:
+        keeper.look()
+        return stack.pid(name) not in {None, number}
+
+    wait(comes_back, f"the {name} runs again")
+    assert said == [
+        f"Airflow's {name} ended by itself; it is started again in 1 s. Its log: {stack.home / name}.log",
+        f"Airflow's {name} was started again.",
+    ]
     after = {name: stack.pid(name) for name in COMPONENTS}
-    assert [name for name in COMPONENTS if before[name] != after[name]] == ["triggerer"]
+    assert [name for name in COMPONENTS if before[name] != after[name]] == [name]
+    wait(lambda: not any(child.is_running() for child in children), "nothing of the old one is left")
     stack.wait_healthy(PATIENCE)
 
 

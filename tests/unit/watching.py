@@ -8,6 +8,7 @@ from typing import Any
 from beamferry.beamtime import Level, Site
 from beamferry.differences import Difference
 from beamferry.facilities.diamond import DiamondBeamtime
+from beamferry.fetched import Brought, Fetched
 from beamferry.known import Issued, Known, Moving, Problem, Rate
 from beamferry.plan import TransferPlan, deadline
 from beamferry.verification import Ends, Outcome, Verdict
@@ -81,6 +82,19 @@ def moving(
         run_id="manual",
         history=history,
     )
+
+
+def fetching(plan: TransferPlan, *ended: datetime, transfers: int = 1, each: int = 1_000) -> Fetched:
+    """Return what is kept of a plan's transfers: those that ended well, in their order, brought so many bytes each."""
+    brought = [Brought(plan_made_at=plan.made_at, bytes=each, files=1, at=at) for at in ended]
+    made = Fetched(plan_made_at=plan.made_at, run_id="manual", transfers=transfers)
+    return made.with_ends(brought)
+
+
+def fetched(of: DiamondBeamtime, made_at: datetime, ended: datetime) -> Known:
+    """Return what is known of a beamtime after its only transfer ended well."""
+    made = plan(of, made_at)
+    return Known(plan=made, rate=rate(ended), fetching=fetching(made, ended))
 
 
 def certificate(at: datetime) -> Issued:

@@ -64,6 +64,8 @@ def beamtime_dag(beamtime: Beamtime, site: Site) -> DAG:
             # Each task decides by the run's mode whether it is left out; a skip must not spread by itself.
             "trigger_rule": "none_failed",
             "on_failure_callback": notices.after_failure,
+            "on_retry_callback": notices.after_retry,
+            "on_success_callback": notices.after_success,
         },
     ) as dag:
         # The asset as inlet opens its state to the task; only the certificate is an event for other DAGs. Among the
@@ -80,7 +82,7 @@ def beamtime_dag(beamtime: Beamtime, site: Site) -> DAG:
             operators.Certify(
                 task_id="certify",
                 outlets=[home],
-                on_success_callback=notices.after_certificate,
+                on_success_callback=[notices.after_success, notices.after_certificate],
                 **known,
             ),
         )

@@ -15,7 +15,7 @@ from beamferry.airflow.state import BeamtimeState
 from beamferry.airflow.task import BeamtimeTask
 from beamferry.alerts import Kind, RecipientRefusedError
 from beamferry.digest import Watched, in_words, item, settle
-from beamferry.errors import BeamferryError, PermanentError
+from beamferry.errors import BeamferryError, PermanentError, TransientError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -61,17 +61,49 @@ def tell(beamtime: Beamtime, site: Site) -> int:
 
 def after_failure(context: Context) -> None:
     """Record a failure that no task could put into words, and tell; Airflow calls this after the last try."""
+    if _seen_from_outside(context):
+        return
     task = _task(context)
-    told = task.state.known("problem").problem
-    if told is None or told.run_id != context["run_id"]:
-        reason = type(context.get("exception")).__name__
+    if not task.is_of(task.state.known("problem").problem, context):
         error = PermanentError(
             "task-failed",
-            f"The task {task.task_id} failed for a reason that it could not name ({reason})",
+            _unnamed(task, context),
             "read the end of its log in Airflow; if it names nothing of yours, start a run in mode sync",
         )
         task.record(error, context)
     tell(task.beamtime, task.site)
+
+
+def after_retry(context: Context) -> None:
+    """Record why a try ended where no task could put it into words; Airflow calls this before it tries again."""
+    if _seen_from_outside(context):
+        return
+    task = _task(context)
+    if not task.is_of(task.state.known("retry").retry, context):
+        error = TransientError("task-failed", _unnamed(task, context), "this is tried again")
+        task.record_retry(error, context)
+
+
+def after_success(context: Context) -> None:
+    """Forget what a task had failed of; Airflow calls this when it succeeded."""
+    _task(context).heal()
+
+
+def _seen_from_outside(context: Context) -> bool:
+    """Say whether Airflow's scheduler alone saw the end, as of a worker that was killed; the board tells that.
+
+    Airflow then calls in its DAG processor, which gives nobody an asset's state: asking for it there gets no answer,
+    and keeps all DAGs from being read for a minute.
+    """
+    if context.get("exception") is not None:
+        return False
+    _log.warning("A try ended without a word, e.g. because its worker was killed: %s", context["ti"].task_id)
+    return True
+
+
+def _unnamed(task: BeamtimeTask, context: Context) -> str:
+    reason = type(context.get("exception")).__name__
+    return f"The task {task.task_id} failed for a reason that it could not name ({reason})"
 
 
 def after_certificate(context: Context) -> None:

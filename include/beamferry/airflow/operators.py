@@ -23,6 +23,7 @@ from beamferry.certificate import (
 )
 from beamferry.engine import Choice
 from beamferry.errors import PermanentError
+from beamferry.fetched import Brought, Fetched
 from beamferry.known import Issued, Rate
 from beamferry.lftp import TOP
 from beamferry.plan import TransferPlan, make_plan, sentence, table
@@ -82,7 +83,7 @@ class ParseTotals(BeamtimeTask):
         with self.telling(context), self.rds() as session:
             facts = self.facts(context, session)
             totals = self.engine.totals(session.read(f"{Job(self.beamtime.key, DryRun.part).folder}/stats"))
-            known = self.state.known("plan", "rate")
+            known = self.state.known("plan", "rate", "progress", "transfer", "fetched")
             plan = make_plan(
                 totals,
                 beamtime=self.beamtime,
@@ -97,10 +98,19 @@ class ParseTotals(BeamtimeTask):
                 accept_smaller_source=options.accept_smaller_source,
             )
             self.records(context).write(session, "plan", plan.model_dump(mode="json"))
+        folders = self.engine.folders(totals)
+        fetched = Fetched(
+            plan_made_at=plan.made_at,
+            run_id=context["run_id"],
+            transfers=0 if plan.todo_files == 0 else 1 if folders is None else len(folders),
+            moved_at=known.last_moved,
+        )
+        # In this order nothing that came before can be taken for what this plan's transfers brought.
         self.state.set("plan", plan.model_dump(mode="json"))
+        self.state.forget("transfer")
+        self.state.set("fetched", fetched.model_dump(mode="json"))
         self.log.info(sentence(plan))
         context["ti"].xcom_push(PLAN, plan.model_dump_json())
-        folders = self.engine.folders(totals)
         return None if folders is None else list(folders)
 
 
@@ -151,6 +161,11 @@ class Transfer(RemoteJobOperator):
         self.folder = folder
 
     @property
+    def of_folder(self) -> str | None:
+        """See ``BeamtimeTask``."""
+        return self.folder
+
+    @property
     def shown(self) -> str:
         """Name of this instance for people."""
         return "files beside the folders" if self.folder in {None, TOP} else str(self.folder)
@@ -167,7 +182,7 @@ class Transfer(RemoteJobOperator):
         )
 
     def finish(self, context: Context, session: Session, ended: Ended) -> JsonValue:
-        """Keep the measured rate, and return what was moved."""
+        """Keep that this part is fetched and the measured rate, and return what was moved."""
         self.raise_for(ended)
         moved = Moved(
             bytes=int(ended.result["bytes"]),
@@ -181,6 +196,13 @@ class Transfer(RemoteJobOperator):
                 measured = Rate(bytes_per_second=rate, bytes=moved.bytes, at=pendulum.now("UTC"))
                 self.state.set("rate", measured.model_dump(mode="json"))
         self.records(context).add(session, "moved", self.folder or "", moved.model_dump(mode="json"))
+        plan = TransferPlan.model_validate(self.records(context).read(session, "plan"), strict=False)
+        number = context["ti"].map_index
+        self.state.keep_end(
+            # One that is not one of several has none.
+            0 if number is None or number < 0 else number,
+            Brought(plan_made_at=plan.made_at, bytes=moved.bytes, files=moved.files, at=pendulum.now("UTC")),
+        )
         return moved.model_dump(mode="json")
 
 
@@ -335,6 +357,7 @@ class Certify(RemoteJobOperator):
             self.log.info(line)
         if verdict.outcome is Outcome.VERIFIED:
             self.state.forget("problem")
+            self.state.forget("retry")
             return {"outcome": verdict.outcome.value, "folder": self.folder}
         if verdict.outcome is Outcome.CHANGING:
             raise PermanentError(

@@ -8,20 +8,25 @@ from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.sdk.execution_time.context import AssetStateStoreAccessor
 
+from beamferry.fetched import key_of
 from beamferry.known import Known
 from beamferry.ledger import Ledger
 
 if TYPE_CHECKING:
     from beamferry.beamtime import Beamtime
+    from beamferry.fetched import Brought
     from beamferry.forecast import Sample
     from beamferry.remote import Progress
 
 Key = Literal[
     "plan",
     "progress",
+    "transfer",
+    "fetched",
     "verification",
     "rate",
     "problem",
+    "retry",
     "certificate",
     "log_in",
     "metadata",
@@ -37,9 +42,12 @@ Memory = Literal["alerts", "rehearsal"]
 KNOWN: tuple[Key, ...] = (
     "plan",
     "progress",
+    "transfer",
+    "fetched",
     "verification",
     "rate",
     "problem",
+    "retry",
     "certificate",
     "log_in",
     "metadata",
@@ -74,14 +82,14 @@ class BeamtimeState:
             return value
         raise TypeError(f"asset state '{key}' holds {type(value).__name__}, not an object")
 
-    async def history(self, run_id: str) -> tuple[Sample, ...]:
-        """Return the series that a run has published so far, so that another triggerer can go on with it."""
+    async def history(self, run_id: str, part: str) -> tuple[Sample, ...]:
+        """Return the series of a run's job so far, so that another triggerer or its next folder can go on with it."""
         try:
-            value = await self._store.aget("progress")
+            value = await self._store.aget("transfer" if part == "transfer" else "progress")
         except AirflowRuntimeError:
             return ()
-        moving = Known.read({"progress": value if isinstance(value, dict) else None}).moving
-        return () if moving is None or moving.run_id != run_id else moving.samples
+        told = Known.read({"progress": value if isinstance(value, dict) else None}).moving
+        return () if told is None or (told.run_id, told.part) != (run_id, part) else told.samples
 
     def set(self, key: Key, value: dict[str, Any]) -> None:
         """Store a value, which names the version of its form; it replaces what was there."""
@@ -89,7 +97,12 @@ class BeamtimeState:
 
     def keep_course(self) -> None:
         """Store how what was left became less so far; the next job takes the place of what tells it."""
-        self.set("course", self.known("plan", "progress", "course").whole_course.model_dump(mode="json"))
+        known = self.known("plan", "progress", "transfer", "fetched", "course")
+        self.set("course", known.whole_course.model_dump(mode="json"))
+
+    def keep_end(self, number: int, brought: Brought) -> None:
+        """Store that a transfer ended well, by its number in the run; no other writes under the same key."""
+        self._store.set(key_of(number), brought.model_dump(mode="json"))
 
     def forget(self, key: Key) -> None:
         """Remove a value that is no longer true."""
@@ -97,7 +110,10 @@ class BeamtimeState:
 
     def known(self, *keys: Key) -> Known:
         """Return what is known of the beamtime, or only these keys of it; a value that nobody can read is named."""
-        return Known.read({key: self._store.get(key) for key in keys or KNOWN})
+        values = {key: self._store.get(key) for key in keys or KNOWN}
+        fetching = Known.read({"fetched": values.get("fetched")}).fetching
+        ends = () if fetching is None else fetching.keys
+        return Known.read(values | {key: self._store.get(key) for key in ends})
 
     def ledger(self, memory: Memory) -> Ledger:
         """Return who was told what."""
@@ -119,6 +135,9 @@ class BeamtimeState:
         }
         try:
             await self._store.aset("progress", value)
+            if part == "transfer":
+                # The next job's progress takes the place of this one's; what came is no less for that.
+                await self._store.aset("transfer", value)
         except AirflowRuntimeError:
             return False
         return True

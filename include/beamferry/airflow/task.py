@@ -14,16 +14,17 @@ from airflow.sdk.exceptions import AirflowSkipException
 from pydantic import TypeAdapter, ValidationError
 
 from beamferry.access import Facts
-from beamferry.airflow import secret
+from beamferry.airflow import policy, secret
 from beamferry.airflow.decisive import RunRecords
 from beamferry.airflow.params import Options
 from beamferry.airflow.policy import skip_reason
 from beamferry.airflow.session import session_over
 from beamferry.airflow.state import BeamtimeState
 from beamferry.engine import Engine, engine
-from beamferry.errors import BeamferryError
+from beamferry.errors import BeamferryError, TransientError
 from beamferry.known import Problem
 from beamferry.plan import TransferPlan
+from beamferry.retry import Retry, next_try
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,27 +125,90 @@ class BeamtimeTask(BaseOperator):
         with session_over(self.rds_hook) as session:
             yield session
 
+    @property
+    def of_folder(self) -> str | None:
+        """The folder that this task is for where there is one for each, None where it is for the whole beamtime."""
+        return None
+
     @contextmanager
     def telling(self, context: Context) -> Iterator[None]:
         """Keep an error's sentence and remedy with the beamtime, for the board and the mails, and pass it on."""
         try:
             yield
         except BeamferryError as error:
-            self.record(error, context)
+            if isinstance(error, TransientError) and self.retries_left(context):
+                self.record_retry(error, context)
+            else:
+                self.record(error, context)
             raise
+
+    def retries_left(self, context: Context) -> bool:
+        """Say whether Airflow tries this task again after an error that allows it."""
+        return context["ti"].try_number <= context["ti"].max_tries
+
+    def record_retry(self, error: BeamferryError, context: Context) -> None:
+        """Keep that a try ended and when the next one begins; nobody has to act, so it is no problem."""
+        ti, now = context["ti"], datetime.now(UTC)
+        retries = int(self.retries or 0)
+        retry = Retry(
+            code=error.code,
+            problem=error.problem[:1000],
+            remedy=error.remedy[:1000],
+            task=self.task_id,
+            folder=self.of_folder,
+            run_id=context["run_id"],
+            try_number=ti.try_number,
+            at=now,
+            again_at=next_try(
+                dag_id=ti.dag_id,
+                task_id=self.task_id,
+                logical_date=context["dag_run"].logical_date,
+                try_number=ti.try_number,
+                delay=policy.RETRY_DELAY,
+                longest=policy.MAX_RETRY_DELAY,
+                ended=now,
+            ),
+            # A task that a person cleared has all of its retries again.
+            number=ti.try_number - (ti.max_tries - retries),
+            of=retries,
+        )
+        self.state.set("retry", retry.model_dump(mode="json"))
 
     def record(self, error: BeamferryError, context: Context) -> None:
         """Keep what stopped a run with the beamtime; a fault that comes again every night is one fault."""
-        at, before = datetime.now(UTC), self.state.known("problem").problem
+        known = self.state.known("problem", "retry")
+        at, before = datetime.now(UTC), known.problem
         same = before is not None and (before.code, before.task) == (error.code, self.task_id)
         problem = Problem(
             code=error.code,
             problem=error.problem[:1000],
             remedy=error.remedy[:1000],
             task=self.task_id,
+            folder=self.of_folder,
             run_id=context["run_id"],
+            try_number=context["ti"].try_number,
             at=at,
             # People are told of a fault once.
             since=before.first_seen if same and before is not None else at,
         )
         self.state.set("problem", problem.model_dump(mode="json"))
+        if known.retry is not None and self.is_mine(known.retry):
+            self.state.forget("retry")
+
+    def is_mine(self, fault: Problem | Retry) -> bool:
+        """Say whether a fault is of this task and folder, in whatever run."""
+        return (fault.task, fault.folder) == (self.task_id, self.of_folder)
+
+    def is_of(self, fault: Problem | Retry | None, context: Context) -> bool:
+        """Say whether a fault is of this very try."""
+        if fault is None or not self.is_mine(fault):
+            return False
+        return (fault.run_id, fault.try_number) == (context["run_id"], context["ti"].try_number)
+
+    def heal(self) -> None:
+        """Forget the faults of this task and folder, now that it succeeded; those of others stay."""
+        known = self.state.known("problem", "retry")
+        if known.problem is not None and self.is_mine(known.problem):
+            self.state.forget("problem")
+        if known.retry is not None and self.is_mine(known.retry):
+            self.state.forget("retry")

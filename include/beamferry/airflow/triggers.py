@@ -172,7 +172,7 @@ class RemoteJobTrigger(_Watching):
         """Store the progress, and how it came to it: forecasts are made from the whole of a transfer."""
         state = BeamtimeState(self.asset)
         if self._history is None:
-            self._history = await state.history(self.run_id)
+            self._history = await state.history(self.run_id, self.part)
         self._history = recorded(self._history, Sample(progress.updated, progress.bytes_done))
         return await state.publish(progress, part=self.part, run_id=self.run_id, history=self._history)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from beamferry.board.answers import Started
     from beamferry.forecast import Forecast
     from beamferry.known import Known
+    from beamferry.retry import Retry
 
 _UNDER_WAY = frozenset({"queued", "running"})
 
@@ -108,6 +109,23 @@ class Case:
         return alert.kind is Kind.STANDSTILL and self._hangs
 
     @property
+    def waits_again(self) -> Retry | None:
+        """What ended a try of the run under way that waits for its next try, None where none does."""
+        run, retry = self.seen.run, self.known.retry
+        if run is None or retry is None or not self.seen.under_way:
+            return None
+        return retry if retry.waits(run.run_id, self.now) else None
+
+    @property
+    def again(self) -> str:
+        """When that next try begins, e.g. ``tried again at 02:13 (3 of 6)``; '' where none is waited for."""
+        retry = self.waits_again
+        if retry is None:
+            return ""
+        at = retry.again_at.astimezone(ZoneInfo(self.site.time_zone))
+        return f"tried again at {at:%H:%M} ({retry.number} of {retry.of})"
+
+    @property
     def _hangs(self) -> bool:
         started = None if self.seen.run is None else self.seen.run.start
         return started is not None and self.now - started >= timedelta(days=STANDSTILL_DAYS)
@@ -121,7 +139,8 @@ class Case:
             return State.OVERDUE
         if self.coming is not None and self.coming.late:
             return State.LATE
-        if self.seen.approval or self.seen.paused is not False or self.pressing is not None:
+        waits = self.seen.approval or self.seen.paused is not False
+        if waits or self.pressing is not None or self.overlooked:
             return State.ACTION
         if self.seen.under_way:
             return State.MOVING
@@ -141,6 +160,14 @@ class Case:
         return f"{late}: start by {day(coming.must_start_by, zone)}"
 
     @property
+    def overlooked(self) -> bool:
+        """Whether the newest run failed and no task of it could say why: a worker that is killed tells nobody."""
+        run, problem = self.seen.run, self.known.problem
+        if run is None or run.state != "failed" or self.known.complete:
+            return False
+        return problem is None or problem.run_id != run.run_id
+
+    @property
     def trouble(self) -> Trouble | None:
         """What stopped the last run, or what of the beamtime cannot be read; None where neither is."""
         problem = self.known.open_problem
@@ -153,6 +180,14 @@ class Case:
                 task=problem.task,
             )
         alert = next((one for one in self.alerts if one.kind is Kind.PROBLEM), None)
+        if alert is None and self.overlooked and self.seen.run is not None:
+            return Trouble(
+                code="task-failed",
+                problem="The last run failed, and none of its tasks could say why, e.g. because its machine went down",
+                remedy="read in Airflow which task it was and the end of its log",
+                run_id=self.seen.run.run_id,
+                task="",
+            )
         if alert is None:
             return None
         return Trouble(

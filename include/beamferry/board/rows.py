@@ -45,7 +45,7 @@ def row(
         now: the present, aware.
     """
     case = Case.of(beamtime, site, known, seen, now)
-    metadata, verdict, transfer = known.metadata, known.verification, known.transfer
+    metadata, verdict, transfer = known.metadata, known.verification, known.transferring
     bytes_done, bytes_total, files_done, files_total = _figures(known)
     comes = seen.under_way and transfer is not None and now - transfer.at < _FRESH
     return Row(
@@ -110,6 +110,8 @@ def _headline(case: Case) -> str:
         return "Home and verified"
     if state is State.ACTION:
         return _waits_for(case)
+    if state is State.MOVING and case.again:
+        return f"{case.again[:1].upper()}{case.again[1:]}"
     if state is State.MOVING:
         return _doing(case) + (f": {ahead}" if ahead else "")
     if state is State.LATE and ahead is not None:
@@ -127,7 +129,7 @@ def _at_rest(case: Case) -> str:
         return f"Asked back from tape on {case.beamtime.restore_requested:%-d %B %Y}"
     if case.known.plan is None:
         return "No run has looked at it yet"
-    if not case.forecast:
+    if case.known.all_fetched:
         return "All bytes are at RDS, not verified yet"
     begins = next_run(case.beamtime, case.site, case.now)
     waits = f"The next run begins {begins}" if begins else "Waits for a run that you start"
@@ -141,6 +143,8 @@ def _waits_for(case: Case) -> str:
         return "Waits for your approval"
     if case.pressing is not None:
         return case.pressing.headline
+    if case.overlooked and not case.seen.paused:
+        return "The last run failed"
     return "Paused: no run begins"
 
 
@@ -167,10 +171,7 @@ def _figures(known: Known) -> tuple[int | None, int | None, int | None, int | No
         # A run that only compared has made no plan, and has counted all the same.
         ends = verdict.source
         return ends.bytes, ends.bytes, ends.files, ends.files
-    files = plan.files
-    if known.bytes_left != 0:
-        fetched = known.transfer.files_done if known.transfer is not None else 0
-        files = max(0, min(plan.files, plan.files - plan.todo_files + fetched))
+    files = None if known.home is None else known.home.files_done
     return known.bytes_done, known.bytes_total, files, plan.files
 
 

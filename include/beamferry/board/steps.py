@@ -128,6 +128,9 @@ def _under_way(case: Case) -> NextStep | None:
     if pressing is not None and case.state in {State.LATE, State.ACTION}:
         return NextStep(kind=Step.FIX, label="See the run", sentence=pressing.todo, url=run.url, allowed=True)
     said = outlook(case.beamtime, case.site, case.known, case.now)
+    if case.waits_again is not None:
+        why = f"Nothing: {case.waits_again.problem}; this is {case.again}."
+        return NextStep(kind=Step.NONE, label="", sentence=f"{why} {said}".strip())
     return NextStep(kind=Step.NONE, label="", sentence=f"Nothing: a run is under way. {said}".strip())
 
 
@@ -151,7 +154,7 @@ def _start(case: Case, paths: Paths, may: May) -> NextStep:
         )
     return NextStep(
         kind=Step.TRIGGER,
-        label="Verify the copy" if known.bytes_left == 0 else "Start the transfer",
+        label="Verify the copy" if known.all_fetched else "Start the transfer",
         sentence=said,
         url=paths.dag,
         allowed=may.trigger,

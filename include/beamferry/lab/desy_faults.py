@@ -191,6 +191,12 @@ class DesyFaults:
             os.utime(file, ns=(kept.st_atime_ns, kept.st_mtime_ns))
 
     @contextmanager
+    def file_read_differently(self, path: bytes) -> Iterator[None]:
+        """The first bytes of a file are other ones each time that pyftpdlib sends it."""
+        with self.desy.ftps.break_with(unstable=os.fsdecode(path)):
+            yield
+
+    @contextmanager
     def _pure(self, **other: Any) -> Iterator[None]:
         """Run pure-ftpd with other settings, where it can run at all."""
         pure: PureFtpd = self.desy.pure

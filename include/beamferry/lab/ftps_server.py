@@ -118,6 +118,9 @@ class Transfer(TLS_DTPHandler):  # type: ignore[misc]
                 return 0
             data = data[: limit - before]
         self._change()
+        if before == 0 and (unstable := faults.get("unstable")) and self._sends(unstable):
+            # As a disk that is about to fail: these bytes are other ones each time.
+            data = os.urandom(8) + data[8:]
         if speed := faults.get("bytes_per_second"):
             return self._crawl(data, speed)
         return int(super().send(data))
@@ -138,14 +141,17 @@ class Transfer(TLS_DTPHandler):  # type: ignore[misc]
             )
         return sent
 
+    def _sends(self, path: str) -> bool:
+        return Path(self.file_obj.name) == Path(self.state.config["root"]) / path
+
     def _change(self) -> None:
         """Rewrite or lengthen the file, once a transfer, when enough of it is sent."""
         change = self.faults.get("change")
         if not change or self._changed or self.tot_bytes_sent < change["after"]:
             return
-        path = Path(self.file_obj.name)
-        if path != Path(self.state.config["root"]) / change["path"]:
+        if not self._sends(change["path"]):
             return
+        path = Path(self.file_obj.name)
         self._changed = True
         mode = path.stat().st_mode
         path.chmod(0o600)

@@ -139,7 +139,11 @@ def amount(item: Item) -> str:
     """Return what is at RDS of what there is."""
     if item.bytes_done is None or item.bytes_total is None:
         return "How much is at RDS is not known yet"
-    return f"{human(item.bytes_done)} of {human(item.bytes_total)} at RDS"
+    done, total = human(item.bytes_done), human(item.bytes_total)
+    if done == total and item.bytes_done < item.bytes_total:
+        # What is rounded must not look like all of it.
+        return f"All but {human(item.bytes_total - item.bytes_done)} of {total} at RDS"
+    return f"{done} of {total} at RDS"
 
 
 def bar(item: Item) -> str:

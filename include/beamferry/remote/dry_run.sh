@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Asks rsync what is to do without doing it.
 #
-#   dry_run.sh --work W -- rsync ARGUMENT... -- SOURCE DESTINATION
+#   dry_run.sh --work W --destination-root R -- rsync ARGUMENT... -- SOURCE DESTINATION
 #
 # Leaves W/todo: a line for each regular file to fetch, its size, a space, its name with what is not printable
-# as \#ooo, in rsync's order. The text of --stats goes to $BEAMFERRY_JOB/stats for others to read.
+# as \#ooo, in rsync's order, and W/others, the same of folders and links to make. The text of --stats goes to
+# $BEAMFERRY_JOB/stats for others to read. Ends with 74 if the destination cannot hold a name: W/names_refused has a line
+# for each of them.
 set -euo pipefail
 here=$(dirname "$0")
 # shellcheck source=include/beamferry/remote/progress.sh
@@ -12,20 +14,21 @@ here=$(dirname "$0")
 begin dry_run rsync
 require rsync awk readlink pgrep
 
-work=''
+work='' root=''
 while (($#)); do
   case $1 in
     --work) work=${2:-} && shift 2 ;;
+    --destination-root) root=${2:-} && shift 2 ;;
     --) shift && break ;;
     *) refuse "dry_run.sh: unknown argument $1" ;;
   esac
 done
-[[ -n $work && $# -ge 4 ]] || refuse "dry_run.sh: --work and rsync's command are needed"
+[[ -n $work && -n $root && $# -ge 4 ]] || refuse "dry_run.sh: --work, --destination-root and rsync's command are needed"
 
 work=$(readlink -m -- "$work")
 mkdir -p "$work"
 # A list of an earlier run must never be taken for this one's, nor its progress.
-rm -rf "$work/todo" "$work/todo.totals" "$work/todo.count" "$work/live"
+rm -rf "$work/todo" "$work/todo.totals" "$work/todo.count" "$work/live" "$work/names_refused"
 
 destination=${!#}
 resolve_destination
@@ -64,7 +67,7 @@ start_ticker
 (
   codes=(0 0)
   "${command[0]}" -n -i --stats --no-h --out-format='@ %i %l %n' "${command[@]:1}" 2>>"$errors" |
-    awk -v todo="$work/todo.new" -v count="$work/todo.count" -v stats="$BEAMFERRY_JOB/stats" \
+    awk -v todo="$work/todo.new" -v others="$work/others" -v count="$work/todo.count" -v stats="$BEAMFERRY_JOB/stats" \
       -v notes="$BEAMFERRY_JOB/notes" -f "$here/todo.awk" 2>>"$errors" || codes=("${PIPESTATUS[@]}")
   ((codes[0] == 0)) || exit "${codes[0]}"
   # Only a full or broken disk stops awk.
@@ -73,6 +76,11 @@ start_ticker
 code=0
 wait $! || code=$?
 stop_ticker
+# Nothing is fetched that would get lost: what is new must have a name that the destination can hold.
+if ((code == 0)) && [[ -s $work/todo.new || -s $work/others ]]; then
+  ask_agent names destination "$destination" root "$root" todo "$work/todo.new" others "$work/others" \
+    output "$work/names_refused" >/dev/null || code=$?
+fi
 if ((code == 0)); then
   mv "$work/todo.count" "$work/todo.totals"
   mv "$work/todo.new" "$work/todo"

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Lists the facility's folders and finds what the destination lacks; fetches nothing.
 #
-#   lftp_dry_run.sh --work W --streams N --destination D --modify-window SECONDS --stall SECONDS [--exclude PATH]...
-#                   [--folder NAME]... [--tokens yes] FACILITY'S ARGUMENTS (see lftp.sh)
+#   lftp_dry_run.sh --work W --streams N --destination-root R --destination D --modify-window SECONDS
+#                   --stall SECONDS [--exclude PATH]... [--folder NAME]... [--tokens yes]
+#                   FACILITY'S ARGUMENTS (see lftp.sh)
 #
-# Leaves W/source.census (all that was listed), W/damaged (paths whose content differed when it was compared), W/todo (records PATH//f//SIZE//MTIME// of the files to fetch),
-# W/todo.totals and W/modify_window. $BEAMFERRY_JOB/stats has a line "total" and one for each folder, "." being the
+# Leaves W/source.census (all that was listed), W/damaged (paths whose content differed when it was compared), W/todo
+# (records PATH//f//SIZE//MTIME// of the files to fetch), W/todo.totals and W/modify_window. Ends with 74 if the
+# destination cannot hold a name: W/names_refused has a line for each of them. $BEAMFERRY_JOB/stats has a line "total" and one for each folder, "." being the
 # files in the beamtime's own folder: KIND FILES BYTES FILES-TO-FETCH BYTES-TO-FETCH
 # FOLDERS-TO-MAKE NAME.
 set -euo pipefail
@@ -21,12 +23,13 @@ here=$(dirname "$0")
 begin dry_run 'lftp|sftp|find'
 require lftp ssh sftp awk sort find readlink pgrep
 
-work='' streams=1 destination='' window=0
+work='' streams=1 root='' destination='' window=0
 exclude=() folders=()
 while (($#)); do
   case $1 in
     --work) work=${2:-} && shift 2 ;;
     --streams) streams=${2:-} && shift 2 ;;
+    --destination-root) root=${2:-} && shift 2 ;;
     --destination) destination=${2:-} && shift 2 ;;
     --modify-window) window=${2:-} && shift 2 ;;
     --stall) stall=${2:-} && shift 2 ;;
@@ -36,7 +39,8 @@ while (($#)); do
     *) far_argument "$1" "${2:-}" || refuse "lftp_dry_run.sh: unknown argument $1" && shift 2 ;;
   esac
 done
-[[ -n $work && -n $destination ]] || refuse "lftp_dry_run.sh: --work and --destination are needed"
+[[ -n $work && -n $root && -n $destination ]] ||
+  refuse "lftp_dry_run.sh: --work, --destination-root and --destination are needed"
 [[ $streams =~ ^[1-9][0-9]?$ && $window$stall =~ ^[0-9]+$ ]] ||
   refuse "lftp_dry_run.sh: --streams, --modify-window and --stall must be numbers"
 far_ready
@@ -47,7 +51,7 @@ scratch=$work/dry_run
 rm -rf "$scratch"
 mkdir -p "$scratch"
 # A list of an earlier run must never be taken for this one's, nor its progress.
-rm -f "$work"/{todo,todo.totals,source.census,modify_window,placed}
+rm -f "$work"/{todo,todo.totals,source.census,modify_window,placed,names_refused}
 
 tick() {
   local files
@@ -79,6 +83,10 @@ awk -v damaged="$work/damaged" -v destination="$scratch/destination" -v window="
   -v stats="$scratch/stats" -v totals="$scratch/totals" -f "$here/missing.awk" "$scratch/source.census" 2>>"$errors" ||
   finish 11
 read -r files_total bytes_total <"$scratch/totals"
+if [[ -s $scratch/todo ]]; then
+  ask_agent names destination "$destination" root "$root" records "$scratch/source.census" \
+    output "$work/names_refused" >/dev/null || finish $?
+fi
 echo "$modify_window" | put "$work/modify_window"
 put "$BEAMFERRY_JOB/stats" <"$scratch/stats"
 mv -f "$scratch/source.census" "$work/source.census"

@@ -67,8 +67,9 @@ read -r before_bytes before_files < <(placed_so_far)
 
 # This folder's records of a census or a to-do list.
 of_folder() { # LIST
-  awk -v folder="$folder" '
-    BEGIN { RS = "\0" }
+  # awk would read a backslash in the value of -v.
+  folder="$folder" awk '
+    BEGIN { RS = "\0"; folder = ENVIRON["folder"] }
     {
       path = substr($0, 1, index($0, "//") - 1)
       slash = index(path, "/")
@@ -169,6 +170,8 @@ make_folders
 list_pending
 sweep_staging
 resumed=$(staged_bytes)
+# The rate is of what this folder brings from here on.
+reported_bytes=$((before_bytes + resumed))
 : >"$live/changed"
 : >"$live/misplaced"
 start_ticker

@@ -27,7 +27,7 @@ here=$(dirname "$0")
 . "$here/sampling.sh"
 begin census 'lftp|sftp|find'
 result_name=verify
-require lftp ssh sftp awk find sort uniq sed shuf base64 xargs cmp pgrep ps readlink
+require lftp ssh sftp awk find sort uniq sed shuf base64 xargs cmp dd sha256sum pgrep ps readlink
 
 work='' level='' samples=1 sample_bytes=0 seed='' destination='' streams=1 limit=0
 exclude=() folders=()
@@ -108,9 +108,10 @@ if [[ -d $destination ]]; then
   fi
 fi
 # What the entry leaves out by choosing folders, or by a rule, is nothing extra when an earlier run has brought it.
-awk -v tokens="$list_tokens" -v chosen="$(printf '%s\n' ${folders[@]+"${folders[@]}"})" '
+chosen=$(printf '%s\n' ${folders[@]+"${folders[@]}"}) awk -v tokens="$list_tokens" '
   BEGIN {
-    count = split(chosen, name, "\n")
+    # Not by -v, where awk would read a backslash.
+    count = split(ENVIRON["chosen"], name, "\n")
     for (i = 1; i <= count; i++) if (name[i] != "") { wanted[name[i]] = 1; choosy = 1 }
     RS = "\0"
   }
@@ -174,6 +175,49 @@ read_odd_fates() {
   sed -n 's/^unread [0-9]* /beamferry: unread: /p' "$live/odd" >>"$errors"
 }
 
+# Reads the source once more, and writes a line "HASH PATH" of each file to `live`/sums.TURN.
+write_digest() { # TURN
+  cat >"$live/compare" <<SCRIPT
+LC_ALL=C; export LC_ALL
+line=\$(sed -n "\$1p" $(quoted "$live/pass"))
+path=\${line#* * * } size=\${line#* } size=\${size%% *}
+sum=\$(dd bs=65536 2>$(quoted "$live")/dd.\$1 | sha256sum)
+# A stream that ends early is a lost connection, of which lftp tells.
+grep -q "^\$size bytes" $(quoted "$live")/dd.\$1 || exit 1
+printf '%s %s\n' "\${sum%% *}" "\$path" >>$(quoted "$live/sums.$1")
+echo "same \$1"
+SCRIPT
+}
+
+# Reads at the source twice more what differs: bytes that come out differently each time are no fault of RDS. What cannot
+# be read as often is told as a difference, as if it were.
+read_again() {
+  local turn try
+  [[ -s $out/mismatches ]] || return 0
+  ask_agent select list "$scratch/chosen" paths "$out/mismatches" output "$scratch/differ" >/dev/null || end_with $?
+  for turn in 1 2; do
+    : >"$live/sums.$turn"
+    write_digest "$turn"
+    awk 'BEGIN { RS = "\0" }
+      { at = index($0, "//"); printf "- %s - %s\n", substr($0, at + 5), substr($0, 1, at - 1) }' "$scratch/differ" >"$live/pending"
+    for try in 1 2 3; do
+      [[ -s $live/pending ]] || break
+      ((try == 1)) || sleep "$try" || :
+      run_pass compare
+      awk -v fates="$live/fates" '
+        BEGIN { while ((getline line < fates) > 0) { split(line, field, " "); done[field[2]] = 1 } }
+        !(NR in done)' "$live/pending" >"$live/left"
+      mv -f "$live/left" "$live/pending"
+    done
+  done
+  awk -v first="$live/sums.1" '
+    BEGIN { while ((getline line < first) > 0) sum[substr(line, 66)] = substr(line, 1, 64) }
+    {
+      path = substr($0, 66)
+      if ((path in sum) && sum[path] != substr($0, 1, 64)) printf "%s%c", path, 0
+    }' "$live/sums.2" | sorted -o "$out/unstable"
+}
+
 choose_files
 if [[ -s $scratch/chosen ]]; then
   leave_the_cache
@@ -211,6 +255,7 @@ if [[ -s $scratch/chosen ]]; then
   [[ -z $vanished || $code == 23 ]] || code=24
   sorted -o "$out/sampled" "$out/sampled"
   sorted -o "$out/mismatches" "$out/mismatches"
+  read_again
 fi
 remember_mismatches "$far_host:$far_root"
 
@@ -229,7 +274,7 @@ for end in source destination; do
 done
 partials=$(xargs -0 -r -I{} find "$destination/{}" -type f -printf . <"$out/partials" | wc -c)
 facts+=(destination_partials "$partials" sampled_files "$compared_files" sampled_bytes "$compared_bytes")
-facts+=(content_mismatches "$(count_records "$out/mismatches")" unstable 0)
+facts+=(content_mismatches "$(count_records "$out/mismatches")" unstable "$(count_records "$out/unstable")")
 facts+=(unresolved "$unresolved" again_files "$(count_records "$scratch/again")" cached "$cached")
 facts+=(only_source "$(count_records "$out/only_source")" only_destination "$(count_records "$out/only_destination")")
 facts+=(modify_window "$modify_window" round_folders "$round_folders" lost "$lost")

@@ -48,7 +48,6 @@ echo "source_is_folder=\$(t test -d "\$s")"
 echo "source_readable=\$(t ls "\$s/.")"
 echo "far_rsync=\$(command -v rsync >/dev/null 2>&1 && rsync --version 2>/dev/null | sed -n 1p)"
 echo "far_find=\$(t find / -maxdepth 0 -printf x)"
-echo "far_dd=\$(t dd if=/dev/null iflag=skip_bytes,count_bytes,fullblock count=1)"
 echo "far_sha256sum=\$(t sha256sum /dev/null)"
 echo "far_time=\$(date +%s)"
 echo beamferry-end

@@ -78,7 +78,7 @@ for folder in jobs/*/; do
       rm -rf -- "$folder"
     elif is_verified "$folder" && older "$LISTS_DAYS" "$folder"; then
       # The next run lists afresh before it reads any of these.
-      rm -rf -- "$folder"/work/{todo,todo.totals,source.census,live,plan,lftp,ranges}
+      rm -rf -- "$folder"/work/{todo,todo.totals,others,source.census,live,plan,lftp,ranges}
       rm -f -- "$folder"/work/verify/{source.census,destination.census,sampled}
     fi
   fi

@@ -1,12 +1,15 @@
 # Reads what a dry run of rsync prints: "@ ITEM SIZE NAME" for what is to do, the text of --stats, remarks.
-# Writes `todo` (SIZE NAME, files to fetch only), `count` (files and bytes so far), `stats` and `notes`.
+# Writes `todo` (SIZE NAME, files to fetch only), `others` (the same of folders and links to make), `count` (files and
+# bytes so far), `stats` and `notes`.
 BEGIN {
   printf "" > todo
+  printf "" > others
   printf "" > stats
 }
 substr($0, 1, 2) == "@ " {
-  if (substr($0, 3, 2) != ">f") next
   rest = substr($0, index(substr($0, 3), " ") + 3)
+  if (substr($0, 3, 1) == "c") print rest > others
+  if (substr($0, 3, 2) != ">f") next
   print rest > todo
   files++
   bytes += substr(rest, 1, index(rest, " ") - 1)

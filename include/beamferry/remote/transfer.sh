@@ -253,6 +253,9 @@ read -r files_total bytes_total <"$work/todo.totals"
 cut_list
 # What a killed rsync left: no other job of this beamtime runs, the lock sees to that.
 find "$temporary" -mindepth 1 -delete 2>>"$errors" || finish 11
+count_done
+# The rate is of what this start brings.
+reported_bytes=$done_bytes
 start_ticker
 
 if ((shards + large)); then

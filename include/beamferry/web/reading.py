@@ -16,13 +16,14 @@ from airflow.models.hitl import HITLDetail
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from airflow.utils.state import TaskInstanceState
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, func, or_, select
 
 from beamferry.airflow.alerting import ALERTS_ASSET
 from beamferry.airflow.params import Mode
 from beamferry.airflow.state import KNOWN
 from beamferry.board import Paths, Seen
 from beamferry.board.answers import Started
+from beamferry.fetched import ENDS
 from beamferry.known import Known
 from beamferry.web.plugin import PREFIX
 
@@ -142,7 +143,11 @@ def _states(session: Session, names: Collection[str], keys: Collection[str]) -> 
             AssetStateStoreModel,
             and_(
                 AssetStateStoreModel.asset_id == AssetModel.id,
-                AssetStateStoreModel.key.in_((*keys, "alerts_ran")),
+                or_(
+                    AssetStateStoreModel.key.in_((*keys, "alerts_ran")),
+                    # One for each transfer of the last plan.
+                    AssetStateStoreModel.key.startswith(ENDS),
+                ),
             ),
         )
         .where(AssetModel.name.in_((*names, ALERTS_ASSET)))

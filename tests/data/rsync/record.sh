@@ -3,7 +3,7 @@
 #
 #   record.sh RSYNC OUT        e.g. record.sh /usr/bin/rsync tests/data/rsync/3.5.0
 #
-# CASE.stats and CASE.summary hold stdout, CASE.CODE.stderr what was complained of with exit code CODE. The far
+# CASE.stats holds stdout, CASE.CODE.stderr what was complained of with exit code CODE. The far
 # side is an rsync of the same version behind a stand-in for ssh; an ordinary account's rights bind both ends.
 set -euo pipefail
 export LC_ALL=C
@@ -72,7 +72,6 @@ truncate -s 87034154221 "$source/raw/large"
 run "${FLAGS[@]}" -n --stats "$host:$source/" "$rds/visit/" >"$out/large.stats"
 run -rlptn --stats -e "$base/bin/ssh" "$host:$source/" "$rds/visit/" >"$out/commas.unreadable"
 run -rlptnh --stats -e "$base/bin/ssh" "$host:$source/" "$rds/visit/" >"$out/units.unreadable"
-run -rlptnv -e "$base/bin/ssh" "$host:$source/" "$rds/visit/" | tail -n 2 >"$out/dry_run.summary"
 
 # --- complaints ---------------------------------------------------------------------------------------------
 

@@ -27,7 +27,8 @@ export const State = ({ state }) =>
   h("span", { className: "bf-state" }, h(Mark, { state }), STATES[state]?.name ?? state);
 
 function Bar({ share, label, kind }) {
-  const percent = Math.round(Math.min(1, Math.max(0, share)) * 1000) / 10;
+  // Down, not to the nearest: 100 is only all of it.
+  const percent = Math.floor(Math.min(1, Math.max(0, share)) * 1000) / 10;
   return h("span", {
     className: `bf-bar bf-bar-${kind}`, role: "meter", "aria-label": label,
     "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": percent,

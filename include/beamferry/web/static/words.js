@@ -78,8 +78,10 @@ export function lasted(start, end) {
 }
 
 export function sum(row) {
-  const nothing = row.bytes_total === null;
-  return nothing ? "Not counted yet" : `${bytes(row.bytes_done)} of ${bytes(row.bytes_total)}`;
+  if (row.bytes_total === null) return "Not counted yet";
+  const [done, total] = [bytes(row.bytes_done), bytes(row.bytes_total)];
+  // What is rounded must not look like all of it.
+  return done === total && left(row) > 0 ? `All but ${bytes(left(row))} of ${total}` : `${done} of ${total}`;
 }
 
 const VERDICTS = { verified: "Verified", changing: "Source was changing", different: "Copy differs" };

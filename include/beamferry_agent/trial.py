@@ -1,0 +1,176 @@
+"""A trial of the destination: names are made in a folder of its own, whose list then tells what cannot be held."""
+
+import errno
+import json
+import os
+import re
+import signal
+import sys
+from contextlib import contextmanager
+from itertools import chain
+from typing import Dict, Iterable, Iterator
+
+from beamferry_agent.names import LONG, PLAIN, TRIALS, Lacks, Refused, lacking, long_name, unheld
+from beamferry_agent.places import PlaceError, make_file, place_error, private_folder
+from beamferry_agent.records import FOLDER, read_names
+
+# Names in a message; more than this helps nobody, the file has them all.
+_NAMED = 20
+_NAMED_BYTES = 4096
+# These say nothing of a name: the folder has no room, or does not work.
+_OF_THE_FOLDER = frozenset(
+    (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EIO,
+        errno.ESTALE,
+        errno.EROFS,
+        errno.ETIMEDOUT,
+        errno.EHOSTDOWN,
+        errno.ENOTCONN,
+    )
+)
+# What rsync prints in the place of a byte; it does so with a backslash as well where that would look like it.
+_ESCAPED = re.compile(rb"\\#([0-7]{3})")
+_TO_ESCAPE = re.compile(rb"[^ -~]|\\(?=#[0-7]{3})")
+
+
+class NamesError(Exception):
+    """Names cannot be held. The message counts them, and has a line for each of the first ones."""
+
+
+def names(text: str) -> str:
+    """Answer ``{"destination", "root", "output"}`` and a list: refuse what of it the destination cannot hold.
+
+    The list is either ``records``, a file with NUL-terminated records of a census, or ``todo`` and ``others``, lines
+    of SIZE and NAME as rsync prints them. If all can be held, ``output`` is not made; else it gets a line for each
+    that cannot. Raises NamesError, PlaceError and DamagedListsError.
+    """
+    asked = json.loads(text)
+    destination = asked["destination"]
+    lacks = try_names(destination, asked["root"])
+    found = unheld(lambda: _paths(asked), lacks, lambda folder: _names_there(destination, folder))
+    lines = (_line(entry) for entry in found)
+    first = next(lines, None)
+    if first is not None:
+        raise NamesError(_write_all(asked["output"], chain((first,), lines)))
+    return json.dumps({"lacks": sorted(lacks.traits)})
+
+
+def _write_all(output: str, lines: Iterable[bytes]) -> str:
+    """Write all lines, and return what is to be said of them."""
+    new = "{}.{}.new".format(output, os.urandom(6).hex())
+    count, room, said = 0, _NAMED_BYTES, ""
+    with open(new, "wb") as file:
+        for line in lines:
+            file.write(line + b"\n")
+            count += 1
+            room -= len(line)
+            if count <= _NAMED and room >= 0:
+                said += "\ncannot be held: " + line.decode("ascii")
+    os.replace(new, output)
+    return "names that cannot be held: {}{}".format(count, said)
+
+
+def _line(entry: Refused) -> bytes:
+    why = entry.why.encode() if entry.why else b"would be taken for " + entry.other
+    return _TO_ESCAPE.sub(_escaped, entry.path + b" (" + why + b")")
+
+
+def _escaped(match: "re.Match[bytes]") -> bytes:
+    return "\\#{:03o}".format(match.group()[0]).encode()
+
+
+def _unescaped(match: "re.Match[bytes]") -> bytes:
+    return bytes((int(match.group(1), 8) & 0xFF,))
+
+
+def _paths(asked: Dict[str, str]) -> Iterator[bytes]:
+    """Yield the paths of a request's list, those of folders with ``/`` at their end."""
+    if "records" in asked:
+        with open(asked["records"], "rb") as file:
+            for record in read_names(file):
+                path, kind = (record + b"//").split(b"//", 2)[:2]
+                yield path + b"/" if kind == FOLDER.encode() else path
+        return
+    for place in (asked["todo"], asked["others"]):
+        with open(place, "rb") as file:
+            for line in file:
+                path = _ESCAPED.sub(_unescaped, line.rstrip(b"\n").split(b" ", 1)[1])
+                # The beamtime's own folder has a line of its own.
+                if path != b"./":
+                    yield path
+
+
+def _names_there(destination: str, folder: bytes) -> Iterable[bytes]:
+    try:
+        return os.listdir(os.path.join(os.fsencode(destination), folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    except OSError as error:
+        raise place_error(destination, error)
+
+
+def try_names(destination: str, root: str) -> Lacks:
+    """Return what the file system of a destination lacks; where that is not there yet, of the folder nearest to it.
+
+    Raises PlaceError when the folder there cannot be tried at all.
+    """
+    place = _nearest(destination, root)
+    with _ended_in_order(), private_folder(place, "names") as folder:
+        _make(folder, place, PLAIN[0])
+        made = {name: _can_be_made(folder, place, name) for names in TRIALS.values() for name in names}
+        if not all(made[name] for name in TRIALS[LONG]):
+            _make_shorter(folder, place)
+        _make(folder, place, PLAIN[1])
+        try:
+            found = [os.fsencode(name) for name in os.listdir(folder)]
+        except OSError as error:
+            raise place_error(place, error)
+    if not set(PLAIN).issubset(found):
+        raise PlaceError("{} does not list what was made in it".format(place))
+    return lacking(found)
+
+
+def _make_shorter(folder: int, place: str) -> None:
+    """Make the longest name that can be made."""
+    for length in range(len(TRIALS[LONG][0]), len(PLAIN[0]), -1):
+        if _can_be_made(folder, place, long_name(length)):
+            return
+
+
+def _make(folder: int, place: str, name: bytes) -> None:
+    try:
+        make_file(folder, name)
+    except OSError as error:
+        raise place_error(place, error)
+
+
+def _can_be_made(folder: int, place: str, name: bytes) -> bool:
+    try:
+        make_file(folder, name)
+    except OSError as error:
+        if error.errno in _OF_THE_FOLDER:
+            raise place_error(place, error)
+        return False
+    return True
+
+
+def _nearest(destination: str, root: str) -> str:
+    """Return the destination, or the nearest folder above it that is there, but none above the root."""
+    top = os.path.realpath(root)
+    at = os.path.realpath(destination)
+    below = at.startswith(top.rstrip("/") + "/")
+    while not os.path.isdir(at) and at != top:
+        at = os.path.dirname(at)
+    return top if below and not (at + "/").startswith(top.rstrip("/") + "/") else at
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Let what was begun be removed when this is asked to end."""
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
