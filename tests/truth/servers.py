@@ -48,7 +48,7 @@ class Servers:
     """
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="truth-", dir=_room()))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"truth-{os.getpid()}-", dir=_room()))
         self.sources, self.shares = self.folder / "sources", self.folder / "shares"
         user = getpass.getuser()
 
