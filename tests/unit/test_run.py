@@ -216,7 +216,18 @@ def test_words_after_the_verb_arrive_as_they_are(machine: Machine) -> None:
     machine.run("lab", "up", "--size", "a b", "$(c)", "")
     assert machine.calls()[-1] == "beamferry: [lab] [up] [--size] [a b] [$(c)] []"
     machine.run("faults", "-k", "one or two")
-    assert machine.calls()[-1] == f"venv: [-m] [pytest] [-m] [long] {WITHOUT_CONTAINERS} [-k] [one or two]"
+    without = f"{WITHOUT_CONTAINERS} [--ignore=tests/truth]"
+    assert machine.calls()[-1] == f"venv: [-m] [pytest] [-m] [long] {without} [-k] [one or two]"
+
+
+def test_sequences_of_the_test_of_truth_are_a_number(machine: Machine) -> None:
+    machine.run("truth", "200")
+    assert machine.calls()[-1] == "venv: [-m] [pytest] [-m] [long] [--capture=no] [tests/truth]"
+    for words in (("many",), ("0",), ("1", "2")):
+        refused = machine.run("truth", *words)
+        assert refused.returncode == 2
+        assert "./run truth 200" in refused.stderr
+    assert machine.calls() == []
 
 
 @pytest.fixture

@@ -131,7 +131,8 @@ run() { # SCRIPT ARGUMENT...
     exec 9>&- 7>&- 6>&-
     while kill -0 $$ 2>/dev/null; do
       ! is_mine || : >"$dir/heartbeat"
-      sleep "$HEARTBEAT_SECONDS"
+      # A `sleep` would outlive the loop, and the next start would wait for it as for something that still writes.
+      read -r -t "$HEARTBEAT_SECONDS" <> <(:) || :
     done
   ) &
   local heart=$!
