@@ -11,13 +11,12 @@ from beamferry.access import Facts, Finding, bad, errand, judge_destination, jud
 from beamferry.beamtime import Transport
 from beamferry.errors import PermanentError
 from beamferry.lftp_complaints import (
-    Seen,
-    certificate_error,
     interpret_log_in,
     source_missing,
     tells_of_account,
     tells_of_source,
 )
+from beamferry.tls_complaints import Seen, certificate_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from beamferry.complaints import failing_files, some, unwell_at_facility, unwell_at_rds
@@ -11,10 +10,9 @@ from beamferry.complaints import interpret_exit as interpret_common
 from beamferry.errors import BeamferryError, PermanentError, TransientError
 from beamferry.reasons import Kind, kind_of
 from beamferry.ssh_complaints import interpret_ssh, last_line, shown
+from beamferry.tls_complaints import certificate_error
 
 if TYPE_CHECKING:
-    from datetime import date
-
     from beamferry.ssh_complaints import Errand
 
 # Exit codes of our own scripts, see lftp_transfer.sh and listing.sh.
@@ -49,8 +47,6 @@ _NO_SOURCE = re.compile(
 _BEYOND_TLS = re.compile(r"^Login failed: 530", re.MULTILINE)
 # GnuTLS's words and OpenSSL's: lftp is built with either.
 _CERTIFICATE = re.compile(r"^(?:Login failed: )?Certificate verification: (?P<reason>[^\n]*)", re.MULTILINE)
-_EXPIRED = re.compile(r"expired|not yet (?:valid|activated)")
-_OTHER_NAME = re.compile(r"(?:n't|not) match|mismatch", re.IGNORECASE)
 _NO_TLS = re.compile(
     r"^(?:Login failed: )?[^\n]*"
     r"(?:ssl-force is set and server does not support|SSL/TLS required|TLS (?:not supported|unavailable))",
@@ -189,38 +185,6 @@ def source_missing(errand: Errand) -> PermanentError:
         f"{errand.facility} shows {errand.account} no folder {errand.source}",
         "check id and account of the entry; if they are right, ask the beamtime's principal investigator to add you in "
         f"DOOR, or {errand.facility} whether the data went to tape",
-    )
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a look at a certificate showed: its last day, the names it is for, who vouches for it."""
-
-    ended: date | None = None
-    names: str = ""
-    issuer: str = ""
-
-
-def certificate_error(reason: str, errand: Errand, seen: Seen = Seen()) -> PermanentError:
-    """Return what is wrong with a facility's certificate, by the words of GnuTLS or OpenSSL."""
-    at, host = errand.facility, errand.host
-    if _EXPIRED.search(reason):
-        return PermanentError(
-            "certificate-expired",
-            f"The certificate of {host} has expired" + (f" on {seen.ended}" if seen.ended else ""),
-            f"only {at} can renew it: tell them; SFTP, which needs none, may be open meanwhile",
-        )
-    if _OTHER_NAME.search(reason):
-        return PermanentError(
-            "certificate-name",
-            f"The certificate that {host} shows is another host's"
-            + (f" ({seen.names})" if seen.names else ""),
-            f"check server of the entry; if it is right, ask {at} before you trust it",
-        )
-    return PermanentError(
-        "certificate-issuer",
-        f"RDS-SSH does not trust the issuer of the certificate of {host} ({seen.issuer or reason})",
-        f"put the issuer's certificate, from {at}'s own pages, on RDS-SSH and name the file in the entry as ca_file",
     )
 
 

@@ -17,12 +17,11 @@ from beamferry.lftp_complaints import (
     CUT,
     LOG_IN,
     UNREADABLE,
-    Seen,
-    certificate_error,
     interpret_exit,
     interpret_log_in,
 )
 from beamferry.ssh_complaints import Errand
+from beamferry.tls_complaints import Seen, certificate_error
 
 # stderr of lftp 4.9.2 and OpenSSH 9.2 against the lab's DESY: FAULT.LOG-IN.job of a job, .probe of the probe.
 RECORDED = Path(__file__).parents[1] / "data" / "lftp"
