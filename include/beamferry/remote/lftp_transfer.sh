@@ -97,12 +97,34 @@ make_folders() {
   fi
 }
 
+# Lines "SIZE TIME ./PATH" of the to-do list's files that are in their places; of others stat complains, and they lack.
+list_there() {
+  awk 'BEGIN { RS = "\0" } { printf "./%s%c", substr($0, 1, index($0, "//") - 1), 0 }' "$live/todo" |
+    (cd -- "$destination" && xargs -0 -r stat -c '%s %Y %n' -- 2>/dev/null || :) >"$live/there"
+}
+
+# How many files of the to-do list are not in their places, by their size.
+count_unplaced() {
+  list_there
+  awk -v there="$live/there" '
+    BEGIN {
+      while ((getline line < there) > 0) { split(line, field, " "); size[substr(line, length(field[1]) + length(field[2]) + 5)] = field[1] }
+      RS = "\0"
+    }
+    {
+      at = index($0, "//")
+      path = substr($0, 1, at - 1)
+      split(substr($0, at + 2), field, "//")
+      if (!(path in size) || size[path] != field[2]) lacking++
+    }
+    END { print lacking + 0 }' "$live/todo"
+}
+
 # Lines "ID SIZE TIME PATH" of what is still to come: not what an earlier start has put in its place. The ID is made
 # of two sums over the path, and of size and time: another version of a file never has the same.
 list_pending() {
   of_folder "$work/todo" >"$live/todo"
-  awk 'BEGIN { RS = "\0" } { printf "./%s%c", substr($0, 1, index($0, "//") - 1), 0 }' "$live/todo" |
-    (cd -- "$destination" && xargs -0 -r stat -c '%s %Y %n' -- 2>/dev/null || :) >"$live/there"
+  list_there
   awk -v there="$live/there" -v damaged="$work/damaged" -v window="$window" '
     BEGIN {
       while ((getline line < there) > 0) {
@@ -199,6 +221,12 @@ if [[ -s $live/short ]]; then
     echo "beamferry: refused at RDS: $words" >>"$errors"
     end_with 11
   fi
+fi
+# What a failure kept from its place without a word is found here, before what was fetched is removed.
+unplaced=$(count_unplaced)
+if [[ ! -s $live/misplaced ]] && ((unplaced > refused + $(wc -l <"$live/changed"))); then
+  echo "beamferry: unplaced: files were fetched that are not in their places at RDS ($unplaced)" >>"$errors"
+  end_with 11
 fi
 flush_destination
 # All have had their turn: what is left there is of files that may not be read or have changed.
