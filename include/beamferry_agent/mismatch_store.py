@@ -13,6 +13,8 @@ from beamferry_agent.records import read_names
 _FOLDER = os.path.join(".beamferry", "mismatches")
 _LOCK = ".lock"
 _HEAD = b"beamferry mismatches 2 "
+# Two paths, each of at most 4096 bytes, and a host.
+_HEAD_LIMIT = 16 * 1024
 
 
 class Pair(NamedTuple):
@@ -79,40 +81,55 @@ class Store:
             finally:
                 os.close(lock)
 
-    def find(self, folder: int, pair: Pair) -> Dict[bytes, List[Spot]]:
+    def find(self, folder: int, pair: Pair, *, pass_damaged: bool = False) -> Dict[bytes, List[Spot]]:
         """Return what is remembered of a pair by its path below it, with whatever pair it was found.
 
         That is each file below the destination, and each whose source is below the source: an entry may name another
-        folder of either, and a copy may be moved. Raises DamagedListsError when the pair's own file is not what was
-        written: then everything has to be compared again, and the file stays until that is done.
+        folder of either, and a copy may be moved. Raises DamagedListsError when one of the memory's files that has to
+        do with the pair is not what was written: then everything has to be compared again, and the file stays until
+        that is done. With ``pass_damaged`` such files are passed over.
         """
         found: Dict[bytes, List[Spot]] = {}
-        own = _name(pair)
-        for name in sorted(os.listdir(folder)):
-            if name.startswith(".") or name.endswith(".damaged"):
-                continue
-            try:
-                other, paths = _read(folder, name, pair)
-            except DamagedListsError as error:
-                if name != own:
-                    continue
-                raise DamagedListsError("{} {}".format(os.path.join(self.folder, name), error))
-            for path in paths:
+        for name, other, paths in self._files(folder, pair):
+            if paths is None and not pass_damaged:
+                raise DamagedListsError("{} is not whole".format(os.path.join(self.folder, name)))
+            for path in paths or ():
                 below = _below(pair, Spot(other, path))
                 if below is not None:
                     found.setdefault(below, []).append(Spot(other, path))
         return found
 
-    @staticmethod
-    def put_aside(folder: int, pair: Pair) -> None:
-        """Keep a pair's own file, which is damaged, under another name."""
-        name = _name(pair)
-        os.rename(name, name + ".damaged", src_dir_fd=folder, dst_dir_fd=folder)
+    def put_aside(self, folder: int, pair: Pair) -> None:
+        """Keep damaged files under other names, once everything that they told of was compared with a pair."""
+        for name, other, paths in self._files(folder, pair):
+            # A copy that was moved is compared where it is now.
+            moved = _relative(other.source, pair.source) is not None and not os.path.lexists(
+                other.destination
+            )
+            if paths is None and (moved or _relative(other.destination, pair.destination) is not None):
+                os.rename(name, name + ".damaged", src_dir_fd=folder, dst_dir_fd=folder)
+
+    def _files(self, folder: int, pair: Pair) -> Iterator[Tuple[str, Pair, Optional[List[bytes]]]]:
+        """Yield name, pair and paths of the files that have to do with a pair; None as paths of one that is damaged.
+
+        Of a file whose beginning is lost nobody knows the pair but who looks for its name.
+        """
+        for name in sorted(os.listdir(folder)):
+            if name.startswith(".") or name.endswith(".damaged"):
+                continue
+            try:
+                other, paths = _read(folder, name, pair)
+            except DamagedListsError:
+                other = pair if name == _name(pair) else _pair_of_head(folder, name)
+                if _touches(other, pair):
+                    yield name, other, None
+            else:
+                yield name, other, paths
 
     def change(self, folder: int, pair: Pair, add: Set[bytes], remove: Dict[Pair, Set[bytes]]) -> None:
         """Remember more paths of a pair, and forget some, of whatever pairs.
 
-        Raises PlaceError; DamagedListsError as ``find``, and nothing was changed of that pair.
+        Raises PlaceError; DamagedListsError where one of these is damaged, and nothing was changed of that pair.
         """
         for other in {pair, *remove}:
             try:
@@ -151,6 +168,14 @@ def _read(folder: int, name: str, wanted: Pair) -> Tuple[Pair, List[bytes]]:
     if name != _name(pair) or head != _HEAD + str(len(paths)).encode():
         raise DamagedListsError("is not whole")
     return pair, paths
+
+
+def _pair_of_head(folder: int, name: str) -> Pair:
+    """Return the pair of a damaged file, one of nothing where its beginning is lost."""
+    with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder), "rb") as file:
+        _, source, destination, *_ = file.read(_HEAD_LIMIT).split(b"\0") + [b""] * 3
+    pair = Pair(source, destination)
+    return pair if _name(pair) == name else Pair(b"", b"")
 
 
 def _touches(one: Pair, other: Pair) -> bool:

@@ -4,7 +4,6 @@ import json
 import os
 from typing import Dict, Iterable, Iterator, List, Set
 
-from beamferry_agent.answers import DamagedListsError
 from beamferry_agent.marks import fetchable, mark
 from beamferry_agent.mismatch_store import Pair, Spot, Store, in_order, pair_of
 from beamferry_agent.places import PlaceError
@@ -50,12 +49,9 @@ def remember(text: str) -> str:
     asked = json.loads(text)
     pair, lists, store = pair_of(asked["source"], asked["destination"]), asked["folder"], Store()
     with store.open() as folder:
-        try:
-            old = store.find(folder, pair)
-        except DamagedListsError:
-            # Everything was compared since that was told.
-            store.put_aside(folder, pair)
-            old = store.find(folder, pair)
+        # What a damaged file told of was compared since that was told, as everything was.
+        store.put_aside(folder, pair)
+        old = store.find(folder, pair, pass_damaged=True)
         differ = set(_read_list(lists, "mismatches"))
         done = {path for path in _read_list(lists, "sampled") if path in old} - differ
         unresolved: Set[bytes] = set()
