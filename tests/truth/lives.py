@@ -55,7 +55,7 @@ def main(kind: str, number: int, seeded: int, kept: str | None = None) -> int:
         try:
             lives(kind, number, seeded, phases=(Phase.generate, *shrink))
         except Untrue as lie:
-            print(f"UNTRUE (lives.py {kind} {number} {seeded}): {lie}", flush=True)
+            print(f"UNTRUE (tests/truth/lives.py {kind} {number} {seeded}): {lie}", flush=True)
         finally:
             if kept is None:
                 print(Truth.counts.text(), flush=True)
