@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from beamferry import login
-from beamferry.complaints import Errand, interpret_ssh
+from beamferry.complaints import unwell_at_facility, unwell_at_rds
 from beamferry.errors import BeamferryError, PermanentError, TransientError
+from beamferry.reasons import Kind, kind_of
 from beamferry.rsync import Traits, ssh_words
+from beamferry.ssh_complaints import Errand, FarShell, interpret_shell, shell_noise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 # Clocks further apart than this make "changed since" a guess; seconds.
 CLOCK_SKEW = 120
+# Seconds that the facility has for a log-in and for a look at the source.
+FAR_SECONDS = 60
 _ALWAYS = ("node", "ssh", "bash", "tools_missing", "root_exists", "end")
 
 
@@ -33,6 +37,10 @@ class Facts:
     def get(self, key: str) -> str:
         """Return a value, '' where the probe did not come to it."""
         return self.values.get(key, "")
+
+    def lines(self, key: str) -> str:
+        """Return what a tool said, by lines as it said it; a value has tabs in their place."""
+        return self.get(key).replace("\t", "\n")
 
     def is_so(self, key: str) -> bool:
         """Say whether a yes-or-no fact is a yes."""
@@ -97,6 +105,7 @@ def probe_arguments(beamtime: Beamtime, site: Site) -> tuple[str, ...]:
         *("--destination-root", site.destination_root),
         *("--destination", beamtime.destination_path(site)),
         *("--ssh", " ".join(ssh_words(beamtime))),
+        *("--seconds", str(FAR_SECONDS)),
     )
 
 
@@ -186,8 +195,10 @@ def judge_destination(facts: Facts, site: Site) -> Iterator[Finding]:
     if not facts.is_so("writable"):
         reason = facts.get("writable_reason").rsplit(": ", 1)[-1] or "no reason given"
         # A file system without a free byte or inode refuses to write as one without permission does.
-        if "No space left" in reason or "quota" in reason:
+        if kind_of(reason) is Kind.FULL:
             yield bad("destination", _full(facts, root))
+        elif kind_of(reason) is Kind.PASSING:
+            yield bad("destination", unwell_at_rds(root, reason))
         else:
             yield bad(
                 "destination",
@@ -219,23 +230,22 @@ def _full(facts: Facts, root: str) -> PermanentError:
 
 
 def _facility(facts: Facts, beamtime: Beamtime, site: Site) -> Iterator[Finding]:
-    at, host, account, source = (
-        beamtime.facility_name,
-        beamtime.host,
-        beamtime.account,
-        beamtime.source_path,
-    )
+    at, host, account = beamtime.facility_name, beamtime.host, beamtime.account
     if "far_exit" not in facts.values:
         return
-    if not facts.get("far_time"):
-        if facts.get("far_noise") and not facts.get("far_errors"):
-            yield bad("log-in", _noise(facts, beamtime))
+    who, ours = errand(beamtime, site), facts.get("far_command") == "beamferry"
+    printed, stderr = facts.get("far_noise"), facts.lines("far_errors")
+    shell = FarShell(facts.get("far_exit"), facts.is_so("far_begun"), ours, printed, stderr, FAR_SECONDS)
+    if not ours or not facts.get("far_time"):
+        if ours and shell.code == "124":
+            late = f"no answer in {FAR_SECONDS} seconds"
+            yield bad("source", unwell_at_facility(beamtime.source_path, at, late))
         else:
-            yield bad("log-in", interpret_ssh(facts.get("far_errors"), errand(beamtime, site)))
+            yield bad("log-in", interpret_shell(shell, who))
         return
     yield Finding("log-in", f"{at} lets {account} in at {host} without a password")
     if facts.get("far_noise"):
-        yield bad("log-in shell", _noise(facts, beamtime))
+        yield bad("log-in shell", shell_noise(facts.get("far_noise"), who))
     if not facts.get("far_rsync"):
         yield bad(
             "rsync there",
@@ -257,24 +267,18 @@ def _facility(facts: Facts, beamtime: Beamtime, site: Site) -> Iterator[Finding]
                     f"ask {at} for a host with GNU tools",
                 ),
             )
-    yield _source(facts, source, at, account, beamtime)
+    yield _source(facts, beamtime)
     near, far = facts.number("near_time"), facts.number("far_time")
     if near is not None and far is not None and abs(near - far) > CLOCK_SKEW:
         yield Finding("clocks", f"The clocks of RDS-SSH and {at} are {abs(near - far):,} s apart")
 
 
-def _noise(facts: Facts, beamtime: Beamtime) -> PermanentError:
-    return PermanentError(
-        "login-shell-noise",
-        f"The log-in shell of {beamtime.account} at {beamtime.host} prints text ('{facts.get('far_noise')[:80]}'), "
-        "which breaks rsync's protocol",
-        "remove what prints from ~/.bashrc, ~/.cshrc or ~/.profile there, or print it in interactive shells only",
-    )
-
-
-def _source(facts: Facts, source: str, at: str, account: str, beamtime: Beamtime) -> Finding:
+def _source(facts: Facts, beamtime: Beamtime) -> Finding:
+    at, account, source = beamtime.facility_name, beamtime.account, beamtime.source_path
     if facts.is_so("source_readable") and facts.is_so("source_is_folder"):
         return Finding("source", f"{source} is there and readable")
+    if kind_of(facts.get("source_reason")) is Kind.PASSING:
+        return bad("source", unwell_at_facility(source, at, facts.get("source_reason")))
     if facts.is_so("source_exists"):
         return bad(
             "source",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from beamferry.connection import RDS_SSH
 from beamferry.errors import PermanentError, TransientError
 from beamferry.remote import agent_command
+from beamferry.remote.refused import refused
 from beamferry_agent.answers import Comparison
 
 if TYPE_CHECKING:
@@ -72,9 +73,10 @@ def answer(done: Completed, host: str = RDS_SSH) -> str:
             f"Nothing is written on {host}: {reason.removeprefix('agent: ')}",
             "ask its owner or Research IT what it is; once it is moved away, or the account's alone, start again",
         )
-    raise PermanentError(
+    last = reason.splitlines()[-1]
+    raise refused("Beamferry's program failed", last, host) or PermanentError(
         "agent-failed",
-        f"Beamferry's program on {host} ended with code {done.exit_code} ({reason.splitlines()[-1]})",
+        f"Beamferry's program on {host} ended with code {done.exit_code} ({last})",
         "see that the home folder there is not full; else this is a fault of Beamferry",
     )
 

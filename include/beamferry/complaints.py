@@ -3,156 +3,46 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from beamferry.connection import RDS_SSH
 from beamferry.errors import BeamferryError, PermanentError, TransientError
+from beamferry.reasons import End, Kind
+from beamferry.refusals import refusals
+from beamferry.remote.refused import refused_for
+from beamferry.ssh_complaints import interpret_ssh, is_log_in, last_line, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from beamferry.refusals import Refusal
+    from beamferry.ssh_complaints import Errand
 
 # Names in a message; more than this helps nobody, the count says the rest.
 _NAMED = 20
 
 
-@dataclass(frozen=True)
-class Errand:
-    """What was being done, for the sentences: names of people and places, never a secret.
-
-    ``log_in`` is the command that opens the session where a person logs in, see ``login.command``; None elsewhere.
-    """
-
-    facility: str
-    beamtime: str
-    account: str
-    host: str
-    source: str
-    destination: str
-    connection: str | None = None
-    log_in: str | None = None
-
-
-# A name may hold quotes and what looks like the end of a complaint, a reason holds no quote: the last quote of a
-# line ends the name. From 3.2 on rsync says which end complains, before that the action tells.
-_READING = "send_files failed to open|opendir|readlink_stat|change_dir|link_stat|read errors mapping"
-_UNREADABLE = re.compile(
-    rf'^rsync: (?:\[sender\] )?(?:{_READING})[ (]"(?P<path>.*)"\)?'
-    r'(?: \(in [^)"]*\))?(?: failed)?: (?P<reason>[^"\n]+) \([0-9]+\)$',
-    re.MULTILINE,
-)
-_UNWRITABLE = re.compile(
-    r"^rsync: (?:\[(?:receiver|Receiver|generator)\] )?(?:recv_generator: )?"
-    r'(?:mkdir|mkstemp|symlink|rename|open|write failed on|delete_file|unlink)\b[^"\n]* "(?P<path>.*)"'
-    r"(?: failed)?: (?P<reason>Permission denied|Operation not permitted|Read-only file system) \([0-9]+\)$",
-    re.MULTILINE,
-)
-# As the last words of a line only: a file may have such a name.
-_FULL = re.compile(
-    r": (?:No space left on device|Disk quota exceeded|File too large)(?: \([0-9]+\))?\r?$", re.MULTILINE
-)
 # bash, dash, ksh; tcsh; zsh; fish; ssh's own "exec".
 _NO_RSYNC = re.compile(
     r'^(?:[^"\n]*: )?(?:rsync: (?:[Cc]ommand )?not found\b[^"\n]*|command not found: rsync'
     r'|rsync: No such file or directory|Unknown command:? [\'"]?rsync\b[^\n]*)\r?$',
     re.MULTILINE,
 )
-_NOISE = re.compile(r"is your shell clean\?$", re.MULTILINE)
-# Not by lines: the probe hands ssh's words on as one. A file's refusal ends in a number: "Permission denied (13)".
-_REFUSED = re.compile(
-    r"Permission denied(?:, please try again\.)? \([a-z][a-z0-9@.,-]*\)|Too many authentication failures"
-)
-_CHANGED_HOST_KEY = re.compile(r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key for \S+ has changed")
-_NO_HOST_KEY = re.compile(r"Host key verification failed\.|No \S+ host key is known for ")
-# Before there was any stream that could break.
-_NO_LOG_IN = (
-    _NO_HOST_KEY,
-    _REFUSED,
-    re.compile(r"^ssh: (?:connect to host|Could not resolve hostname) ", re.MULTILINE),
-    # A person's session: its socket is gone, or it ended, and there is no other way.
-    re.compile(r"^(?:Control socket connect\(|mux_client_|Connection closed by UNKNOWN port)", re.MULTILINE),
-)
-# The far sshd counts the sessions of a connection (MaxSessions).
-_SESSIONS_TAKEN = re.compile(r"session request failed: |[Ss]ession open refused")
-_FIND = re.compile(
-    r"^(?:find|sha256sum|sh): ['‘]?(?P<path>.*?)['’]?: (?P<reason>Permission denied|Input/output error)$",
-    re.MULTILINE,
-)
-_ESCAPED = re.compile(r"(?:\\#[0-7]{3})+")
+_NOISE = re.compile(r"^protocol version mismatch -- is your shell clean\?\r?$", re.MULTILINE)
 
 
 def failing_files(stderr: str) -> tuple[str, ...]:
-    """Return each file that was complained of with the reason, e.g. ``raw/a.cbf (Permission denied)``."""
-    found = dict.fromkeys(
-        f"{shown(match['path'])} ({match['reason']})"
-        for pattern in (_UNREADABLE, _FIND)
-        for match in pattern.finditer(stderr)
-    )
-    return tuple(found)
+    """Return each file that could not be read with the reason, e.g. ``raw/a.cbf (Permission denied)``."""
+    return _named(refusal for refusal in refusals(stderr) if refusal.reading)
 
 
-def shown(path: str) -> str:
-    """Return a name as text that can be shown: rsync's escapes undone, what is not printable escaped again."""
-    plain = _ESCAPED.sub(_unescaped, path)
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in plain
-    )
+def _named(found: Iterable[Refusal]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(f"{shown(one.path)} ({one.words})" for one in found))
 
 
-def _unescaped(match: re.Match[str]) -> str:
-    """Undo rsync's ``\\#303\\#251``: each is a byte, and names are mostly UTF-8."""
-    octets = [int(number, 8) for number in match[0].split("\\#")[1:]]
-    if max(octets) > 255:
-        return match[0]
-    return bytes(octets).decode("utf-8", "backslashreplace")
-
-
-def interpret_ssh(stderr: str, errand: Errand) -> BeamferryError:
-    """Return what an ssh from RDS-SSH to the facility complained of, as a sentence with its remedy."""
-    at, who = errand.facility, errand.account
-    if errand.log_in is not None:
-        return _interpret_session(stderr, errand, errand.log_in)
-    if _NO_HOST_KEY.search(stderr):
-        if _CHANGED_HOST_KEY.search(stderr):
-            return PermanentError(
-                "facility-host-key-changed",
-                f"{errand.host} shows another host key than the one that RDS-SSH knows",
-                f"ask {at} whether they changed it; if so, put the new one into ~/.ssh/known_hosts on RDS-SSH",
-            )
-        return PermanentError(
-            "facility-host-key-unknown",
-            f"RDS-SSH does not know the host key of {errand.host}",
-            f"on RDS-SSH run: ssh {who}@{errand.host}, compare the fingerprint with the one {at} publishes, say yes",
-        )
-    if _REFUSED.search(stderr):
-        return PermanentError(
-            "facility-key-refused",
-            f"{at} refused the key of account {who}",
-            f"add ~/.ssh/id_ed25519.pub of RDS-SSH to ~/.ssh/authorized_keys of {who} at {errand.host}",
-        )
-    if "Could not resolve hostname" in stderr:
-        return TransientError(
-            "facility-unknown-host",
-            f"RDS-SSH cannot resolve the name {errand.host}",
-            "this is tried again; if it stays, ask Research IT about the name service of RDS-SSH",
-        )
-    reason = _last_line(stderr) or "no reason given"
-    return TransientError(
-        "facility-unreachable",
-        f"RDS-SSH cannot reach {errand.host} ({reason})",
-        f"this is tried again; if it stays, look for announced work at {at}",
-    )
-
-
-def _interpret_session(stderr: str, errand: Errand, command: str) -> BeamferryError:
-    """Return why there was no way through a person's session; ssh tries no other, so its last words say little."""
-    if _SESSIONS_TAKEN.search(stderr):
-        return TransientError(
-            "session-busy",
-            f"{errand.host} takes no more streams over the session that you opened",
-            "this is tried again; if it stays, lower streams or let fewer runs of that account go at a time",
-        )
-    return TransientError(
-        "session-lost",
-        f"The session of {errand.account} at {errand.host} that you opened has ended",
-        f"log in again: type '{command}' on RDS-SSH; the run waits for it and goes on where it stopped",
-    )
+def some(names: tuple[str, ...]) -> str:
+    """Return the first of many names, and how many more there are."""
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
 
 
 def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | None:  # noqa: PLR0911, PLR0912
@@ -163,10 +53,9 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
         stderr: what the tools complained of.
         errand: what was being done.
     """
-    at, source, destination = errand.facility, errand.source, errand.destination
-    files = failing_files(stderr)
-    named = ", ".join(files[:_NAMED]) + (f" and {len(files) - _NAMED:,} more" if len(files) > _NAMED else "")
-    reason = _last_line(stderr) or "no reason given"
+    at, source = errand.facility, errand.source
+    found = refusals(stderr, writing=code in {11, 74}, destination=errand.destination)
+    reason = last_line(stderr) or "no reason given"
     if code == 0:
         return None
     if code == 77:
@@ -175,35 +64,21 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
             f"A tool is missing on RDS-SSH ({reason})",
             "ask Research IT to install it there",
         )
-    if _FULL.search(stderr):
-        return PermanentError(
-            "rds-full",
-            f"RDS became full while {errand.beamtime} was written to {destination}",
-            "make room there or ask Research IT for more, then start the run again: it goes on where it stopped",
-        )
+    if full := _full(found, errand):
+        return full
     # rsync gives ssh's failure its own code or that of its broken stream.
-    if code == 255 or (code == 12 and any(words.search(stderr) for words in _NO_LOG_IN)):
+    if code == 255 or (code == 12 and is_log_in(stderr)):
         return interpret_ssh(stderr, errand)
-    if _NO_RSYNC.search(stderr):
+    # rsync's code for a far shell that did not find it, or for the stream that broke on that.
+    if code in {12, 127} and _NO_RSYNC.search(stderr):
         return PermanentError(
             "facility-no-rsync",
             f"There is no rsync at {errand.host} for account {errand.account}",
             f"ask {at} how to get rsync on that host, or give the entry a host that has it",
         )
-    if entered := _source_itself(stderr, source):
-        if entered.startswith("No such file"):
-            return PermanentError(
-                "source-missing",
-                f"There is no folder {source} at {at}",
-                "check instrument, year and id of the entry; if they are right, the data may be on tape: "
-                "ask for it back",
-            )
-        return PermanentError(
-            "source-unreadable",
-            f"{errand.account} may not read {source} at {at} ({entered})",
-            f"ask the visit's principal investigator or {at} to add {errand.account} to visit {errand.beamtime}",
-        )
-    if code == 2 or _NOISE.search(stderr):
+    if entered := _source_itself(found, errand):
+        return entered
+    if _NOISE.search(stderr):
         return PermanentError(
             "login-shell-noise",
             f"The log-in shell of {errand.account} at {errand.host} prints text, which breaks rsync's protocol",
@@ -212,15 +87,11 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
     if code == 3:
         return PermanentError(
             "destination-unusable",
-            f"rsync cannot use {destination} ({reason})",
+            f"rsync cannot use {errand.destination} ({reason})",
             "check that it is a folder of your own and not somebody else's link",
         )
-    if unwritable := _UNWRITABLE.search(stderr):
-        return PermanentError(
-            "rds-not-writable",
-            f"RDS is not writable at {shown(unwritable['path'])} ({unwritable['reason']})",
-            "ask the owner of the folder, or Research IT, for write permission for the account on RDS-SSH",
-        )
+    if refused := _refused_at_rds(found, errand):
+        return refused
     if code in {5, 10, 12, 30, 35}:
         return TransientError(
             "stream-broken",
@@ -230,16 +101,12 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
     if code == 11:
         return PermanentError(
             "rds-io",
-            f"RDS cannot be written at {destination} ({reason})",
+            f"RDS cannot be written at {errand.destination} ({reason})",
             "check that the share is mounted, writable and healthy, then start the run again",
         )
     if code == 23:
-        if files:
-            return PermanentError(
-                "files-unreadable",
-                f"{len(files):,} files or folders of {errand.beamtime} cannot be read: {named}",
-                f"ask the person who owns them, or {at}, for read permission, then start the run again",
-            )
+        if unread := _unread(found, errand):
+            return unread
         return PermanentError(
             "partial-transfer",
             f"rsync could not bring everything of {errand.beamtime} ({reason})",
@@ -250,6 +117,12 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
             "source-changing",
             f"Files vanished from {source} while it was copied: the source is still changing",
             "this is tried again; if it stays, wait until the experiment's processing is done",
+        )
+    if code == 74:
+        return PermanentError(
+            "rds-home-refused",
+            f"Beamferry's lists cannot be written in the home folder on RDS-SSH ({reason})",
+            "see that ~/.beamferry there can be written to and that no quota is used up, then start the run again",
         )
     if code == 75:
         return TransientError(
@@ -280,16 +153,89 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
     )
 
 
-def _source_itself(stderr: str, source: str) -> str | None:
-    """Return why the source folder itself cannot be entered, None where it is not complained of."""
-    for match in _UNREADABLE.finditer(stderr):
-        if shown(match["path"]).rstrip("/.") == source:
-            return match["reason"]
+def _full(found: Iterable[Refusal], errand: Errand) -> BeamferryError | None:
+    """Return that RDS is full, or what is wrong with the home folder on RDS-SSH, None where neither is told."""
+    for one in found:
+        if one.end is End.HOME and one.reason is not None:
+            return refused_for(one.reason, f"Beamferry's lists cannot be written ({one.words})", RDS_SSH)
+        if one.end is End.RDS and one.kind is Kind.FULL:
+            return PermanentError(
+                "rds-full",
+                f"RDS became full, or its quota was used up, while {errand.beamtime} was written to "
+                f"{errand.destination} ({one.words})",
+                "make room there or ask Research IT for more, then start the run again: it goes on where it stopped",
+            )
     return None
 
 
-def _last_line(stderr: str) -> str:
-    # Not splitlines: it takes characters of names for the ends of lines.
-    lines = [text for line in stderr.split("\n") if (text := shown(line.rstrip("\r")).strip())]
-    told = [line for line in lines if not line.startswith("rsync error:")] or lines
-    return told[-1][:300] if told else ""
+def _source_itself(found: Iterable[Refusal], errand: Errand) -> PermanentError | None:
+    """Return why the source folder itself cannot be entered, None where it is not complained of for good."""
+    at, source = errand.facility, errand.source
+    for one in found:
+        if one.end is not End.FACILITY or one.kind is Kind.PASSING or shown(one.path).rstrip("/.") != source:
+            continue
+        if one.words.startswith("No such file"):
+            return PermanentError(
+                "source-missing",
+                f"There is no folder {source} at {at}",
+                "check instrument, year and id of the entry; if they are right, the data may be on tape: "
+                "ask for it back",
+            )
+        return PermanentError(
+            "source-unreadable",
+            f"{errand.account} may not read {source} at {at} ({one.words})",
+            f"ask the visit's principal investigator or {at} to add {errand.account} to visit {errand.beamtime}",
+        )
+    return None
+
+
+def _refused_at_rds(found: Iterable[Refusal], errand: Errand) -> BeamferryError | None:
+    """Return why RDS refused something, the reasons that stay before those that pass, None where it did not."""
+    at_rds = tuple(one for one in found if one.end is End.RDS)
+    for one in at_rds:
+        if one.kind is Kind.DENIED:
+            what = "readable" if one.reading else "writable"
+            where = shown(one.path) or errand.destination
+            return PermanentError(
+                "rds-not-writable",
+                f"RDS is not {what} at {where} ({one.words})",
+                "ask the owner of the folder, or Research IT, for permission for the account on RDS-SSH",
+            )
+    unwell = tuple(one for one in at_rds if one.kind is Kind.PASSING)
+    if unwell:
+        return unwell_at_rds(errand.destination, some(_named(unwell)))
+    return None
+
+
+def unwell_at_rds(where: str, told: str) -> TransientError:
+    """Return the error of an RDS that refused something below a folder for a reason that may pass."""
+    return TransientError(
+        "rds-unwell",
+        f"The file system of RDS has errors below {where}: {told}",
+        "this is tried again; if it stays, ask Research IT whether the share is healthy",
+    )
+
+
+def unwell_at_facility(what: str, facility: str, told: str) -> TransientError:
+    """Return the error of a facility that did not let something be read for a reason that may pass."""
+    return TransientError(
+        "facility-storage-unwell",
+        f"{what} cannot be read at {facility} just now: {told}",
+        f"this is tried again; if it stays, tell {facility} that its file system has errors there",
+    )
+
+
+def _unread(found: Iterable[Refusal], errand: Errand) -> BeamferryError | None:
+    """Return which files of the facility cannot be read, None where none is told."""
+    there = tuple(one for one in found if one.end is End.FACILITY and one.reading)
+    files = _named(there)
+    if not files:
+        return None
+    which = f"{len(files):,} files or folders of {errand.beamtime}"
+    if all(one.kind is Kind.PASSING for one in there):
+        return unwell_at_facility(which, errand.facility, some(files))
+    return PermanentError(
+        "files-unreadable",
+        f"{which} cannot be read at {errand.facility}: {some(files)}",
+        f"ask the person who owns them, or {errand.facility}, for read permission, then start the run again",
+    )

@@ -11,13 +11,12 @@ from beamferry.access import Facts, Finding, bad, errand, judge_destination, jud
 from beamferry.beamtime import Transport
 from beamferry.errors import PermanentError
 from beamferry.lftp_complaints import (
-    Seen,
-    certificate_error,
     interpret_log_in,
     source_missing,
     tells_of_account,
     tells_of_source,
 )
+from beamferry.tls_complaints import Seen, certificate_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +63,7 @@ def _certificate(facts: Facts, beamtime: DesyBeamtime, site: Site, today: date) 
         return
     ends = facts.number("cert_ends")
     day = None if ends is None else datetime.fromtimestamp(ends, UTC).date()
-    if code != "0" and (facts.is_so("source_listed") or tells_of_account(facts.get("far_errors"))):
+    if code != "0" and (facts.is_so("source_listed") or tells_of_account(facts.lines("far_errors"))):
         # lftp checks it too, and what it checks against is what counts.
         text = f"lftp trusts the certificate of {beamtime.host}; openssl does not ({facts.get('cert_text')})"
         yield Finding("certificate", text)
@@ -91,13 +90,13 @@ def _log_in(facts: Facts, beamtime: DesyBeamtime, site: Site) -> Iterator[Findin
         return
     who = errand(beamtime, site)
     if not facts.is_so("source_listed"):
-        words = facts.get("far_errors")
+        words = facts.lines("far_errors")
         if tells_of_source(words):
             yield bad("source", source_missing(who))
         elif facts.get("far_exit") == "124":
             yield bad("log-in", interpret_log_in("no answer in time", who))
         else:
-            yield bad("log-in", interpret_log_in(_lines(words), who))
+            yield bad("log-in", interpret_log_in(words, who))
         return
     how = "FTP with TLS" if beamtime.protocol is Transport.FTPS else "SFTP"
     yield Finding("log-in", f"DESY lets {beamtime.account} in at {beamtime.host} by {how}")
@@ -165,8 +164,3 @@ def _few(names: tuple[str, ...]) -> str:
 
 def _names(value: str) -> tuple[str, ...]:
     return tuple(name for name in value.split("/") if name)
-
-
-def _lines(words: str) -> str:
-    """Return the tools' words by lines again, as far as the probe's one line tells them apart."""
-    return re.sub(r" (?=beamferry: |ssh: |\w+: Login failed|\w+: Fatal error)", "\n", words)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from beamferry.complaints import shown
 from beamferry.errors import PermanentError
+from beamferry.ssh_complaints import shown
 
 if TYPE_CHECKING:
-    from beamferry.complaints import Errand
+    from beamferry.ssh_complaints import Errand
 
 # What a job ends with that could not try names at the destination, or found such that it cannot hold.
-_NO_PLACE, _REFUSED = 73, 74
+_NO_PLACE, _REFUSED = 73, 72
 _SAID = re.compile(r"^agent: (?P<reason>.+)$", re.MULTILINE)
 _COUNT = re.compile(r"^agent: names that cannot be held: (?P<count>[0-9]+)$", re.MULTILINE)
 _NAME = re.compile(r"^cannot be held: (?P<name>.+)$", re.MULTILINE)

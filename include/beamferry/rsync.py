@@ -10,11 +10,14 @@ from beamferry import login
 if TYPE_CHECKING:
     from beamferry.beamtime import Beamtime, Site
 
+# Keeps a facility's banner, which ssh prints on stderr, out of what the tools say; errors are still told.
+LOG_LEVEL = ("-o", "LogLevel=ERROR")
 # ssh from RDS-SSH to a facility. No word holds a space: rsync's -e and our scripts split them again. Each
 # stream has a connection of its own, as over a shared one (ControlMaster) four rsyncs were as slow as one.
 SSH = (
     "ssh",
     *("-o", "BatchMode=yes"),
+    *LOG_LEVEL,
     *("-o", "StrictHostKeyChecking=yes"),
     *("-o", "ConnectTimeout=20"),
     *("-o", "ServerAliveInterval=15"),
@@ -76,6 +79,7 @@ def ssh_words(beamtime: Beamtime) -> tuple[str, ...]:
     return (
         "ssh",
         *("-o", "BatchMode=yes"),
+        *LOG_LEVEL,
         *("-o", "StrictHostKeyChecking=yes"),
         *("-o", "ControlMaster=no"),
         *("-o", f"ControlPath={login.socket(beamtime)}"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from beamferry.complaints import shown
 from beamferry.errors import PermanentError
+from beamferry.ssh_complaints import shown
 
 
 @dataclass(frozen=True)

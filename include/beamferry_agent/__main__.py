@@ -20,7 +20,7 @@ from beamferry_agent.trial import NamesError, names
 _REFUSED = 78
 _CODES = (
     (DamagedListsError, 65),
-    (NamesError, 74),
+    (NamesError, 72),
     (FullError, 11),
     (PlaceError, 73),
     (ValueError, _REFUSED),

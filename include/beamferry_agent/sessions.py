@@ -56,7 +56,9 @@ class Facility:
     @staticmethod
     def tells_refusal(words: bytes) -> bool:
         """Say whether a tool's words tell of a log-in that failed, and would fail again."""
-        return _LOG_IN.search(words) is not None and _BUSY.search(words) is None
+        # A line on a folder that may not be read holds its name, which may be anything.
+        told = b"\n".join(line for line in words.split(b"\n") if not _REFUSED.search(line))
+        return _LOG_IN.search(told) is not None and _BUSY.search(told) is None
 
 
 def word(text: bytes) -> bytes:

@@ -122,7 +122,7 @@ class Night:
     def look(self, *, under_way: bool = True) -> Row:
         run = Started(
             run_id=self.run_id,
-            state="running" if under_way else "failed",
+            state="running" if under_way else "success",
             url="/r",
             start=self.at,
             end=None,

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
+import json
 import shlex
 import subprocess
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from beamferry.lab.host import Host
+from beamferry.lab.keys import make_key, public_key
+from beamferry.lab.settings import free_port
 from beamferry.remote import Job, Status, bundle, bundle_folder, parse_status
 from beamferry.remote.starts import Owner
 
@@ -178,6 +184,107 @@ def test_a_person_is_asked_to_log_in_for_as_long_as_a_task_waits(
     )
     asyncio.run(trigger.on_kill())
     assert (forgotten == []) == asks_on
+
+
+@pytest.fixture
+def real_rds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    """RDS-SSH with a real sshd, and Airflow's connection to it, which pins its host key."""
+    port = free_port("127.0.0.1")
+    host = Host("rds", tmp_path / "rds", "127.0.0.1", port, getpass.getuser(), None)
+    key = tmp_path / "key"
+    make_key(key, "airflow")
+    host.prepare(public_key(key))
+    host.start()
+    extra = {"key_file": str(key), "host_key": host.pinned}
+    connection = {
+        "conn_type": "ssh",
+        "host": host.address,
+        "port": port,
+        "login": host.account,
+        "extra": extra,
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_RDS_SSH", json.dumps(connection))
+    try:
+        yield host
+    finally:
+        host.down()
+
+
+def watching() -> Any:
+    from beamferry.airflow.triggers import OtherJobTrigger
+
+    return OtherJobTrigger(
+        beamtime=JOB.beamtime,
+        part=JOB.part,
+        ssh_conn_id="rds_ssh",
+        remote_host=None,
+        job_id=JOB.part,
+        job_dir=JOB.folder,
+        log_file=f"{JOB.folder}/log",
+        exit_code_file=f"{JOB.folder}/exit_code",
+        remote_os="posix",
+        max_reconnect_attempts=3,
+    )
+
+
+def waiting() -> Any:
+    from beamferry.airflow.login import LogInTrigger
+
+    return LogInTrigger(
+        ssh_conn_id="rds_ssh", check=["true"], asset="rds/x", until=time.time() + 60, look_seconds=0
+    )
+
+
+def outcome(trigger: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[int, dict[str, Any]]:
+    """How often a trigger connects, and what it says in the end."""
+    from airflow.providers.ssh.hooks.ssh import SSHHookAsync
+
+    connects = []
+    get_conn = SSHHookAsync.get_conn
+
+    def counted(hook: SSHHookAsync) -> Any:
+        connects.append(hook)
+        return get_conn(hook)
+
+    async def events() -> list[Any]:
+        return [event async for event in trigger.run()]
+
+    monkeypatch.setattr(SSHHookAsync, "get_conn", counted)
+    monkeypatch.setattr(type(trigger), "_reconnect_delay", lambda *_: 0, raising=False)
+    (event,) = asyncio.run(events())
+    return len(connects), event.payload
+
+
+@pytest.mark.parametrize("made", [watching, waiting])
+def test_another_host_key_is_no_lost_connection(
+    real_rds: Host, monkeypatch: pytest.MonkeyPatch, made: Callable[[], Any]
+) -> None:
+    real_rds.host_key.unlink()
+    make_key(real_rds.host_key, "impostor")
+    real_rds.stop()
+    real_rds.start()
+    connects, told = outcome(made(), monkeypatch)
+    assert connects == 1
+    assert "ost key" in str(told)
+
+
+@pytest.mark.parametrize("made", [watching, waiting])
+def test_a_host_that_does_not_answer_is_asked_again(
+    real_rds: Host, monkeypatch: pytest.MonkeyPatch, made: Callable[[], Any]
+) -> None:
+    real_rds.stop()
+    connects, told = outcome(made(), monkeypatch)
+    assert connects > 3
+    assert "Connect call failed" in str(told)
+
+
+def test_a_home_that_takes_no_scripts_is_no_lost_connection(
+    real_rds: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (real_rds.home / ".beamferry").write_text("a file where a folder has to be")
+    connects, told = outcome(watching(), monkeypatch)
+    assert connects == 1
+    assert told["status"] == "error"
 
 
 def test_a_trigger_is_made_again_in_another_triggerer_as_it_was() -> None:

@@ -103,6 +103,45 @@ def test_diamonds_log_in_shell_prints_noise(lab: Lab, faults: Faults) -> None:
         the_error(lab, "login-shell-noise", PermanentError, HOST, "Scheduled maintenance", "~/.bashrc")
 
 
+@pytest.mark.parametrize(
+    "script",
+    ['[ -z "$PS1" ] && exit\n', "exit 1\n", "echo 'This account is currently not available.'; exit 1\n"],
+)
+def test_diamonds_log_in_shell_ends_before_it_runs_anything(lab: Lab, faults: Faults, script: str) -> None:
+    with faults.log_ins_begin(lab.diamond, script):
+        the_error(lab, "login-shell-ends", PermanentError, HOST, lab.account, "~/.bashrc", "interactive")
+
+
+@pytest.mark.parametrize("script", ["exec bash --norc\n", "exec dash\n", "BASH_ENV= newgrp\n"])
+def test_diamonds_log_in_shell_is_replaced_by_another(lab: Lab, faults: Faults, script: str) -> None:
+    with faults.log_ins_begin(lab.diamond, script):
+        the_error(
+            lab, "login-shell-replaced", PermanentError, HOST, lab.account, "exec", "newgrp", "~/.bashrc"
+        )
+
+
+def test_a_replaced_shell_of_another_language_is_told_too(lab: Lab, faults: Faults) -> None:
+    with faults.log_ins_begin(lab.diamond, "exec awk '/^echo / { sub(/^echo /, \"\"); print }'\n"):
+        the_error(lab, "login-shell-replaced", PermanentError, HOST)
+
+
+def test_diamonds_log_in_does_not_come_to_an_end(
+    lab: Lab, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "FAR_SECONDS", 3)
+    with faults.log_ins_begin(lab.diamond, "sleep 60\n"):
+        the_error(lab, "facility-unreachable", TransientError, HOST, "3 seconds", "tried again")
+
+
+def test_a_shell_that_waits_for_an_answer_is_no_lost_connection(
+    lab: Lab, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads stdin in a profile takes the words that are meant for the command."""
+    monkeypatch.setattr(access, "FAR_SECONDS", 10)
+    with faults.log_ins_begin(lab.diamond, "cat >/dev/null\n"):
+        the_error(lab, "login-shell-ends", PermanentError, HOST)
+
+
 def test_rsync_is_missing_at_diamond(lab: Lab, faults: Faults) -> None:
     with faults.tool_missing(lab.diamond, "rsync"):
         the_error(lab, "facility-no-rsync", PermanentError, HOST, lab.account, "ask Diamond")

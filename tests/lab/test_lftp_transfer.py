@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -272,6 +273,21 @@ def test_a_server_that_hangs_over_ssh_ends_the_job(desy: Desy, at_desy: Callable
         for session in stopped:
             os.kill(session.pid, signal.SIGCONT)
     assert done.code == 75, done.errors
+
+
+def test_what_came_and_found_no_place_is_no_success(at_desy: Callable[..., DesyEngine]) -> None:
+    """RDS failed in the moment in which what had come was looked at: it was dropped, and the transfer was well."""
+    engine = planned(at_desy(settings={"folders": ["processed"]}))
+    real = shutil.which("stat")
+    shim = engine.shims / "stat"
+    shim.write_text(f"#!/bin/sh\ncase $* in *'%n %s %Y'*) exit 1 ;; esac\nexec {real} \"$@\"\n")
+    shim.chmod(0o755)
+    done = transfer(engine)
+    assert done.code == 11
+    assert "files were fetched that are not in their places at RDS" in done.errors
+    shim.unlink()
+    assert transfer(engine).code == 0
+    must_be_whole(engine)
 
 
 def test_a_folder_with_a_backslash_is_fetched_and_compared(

@@ -41,7 +41,7 @@ def test_names_that_the_destination_cannot_hold_are_refused_before_the_transfer(
     (on_windows.source / "empty.").mkdir()
     (on_windows.source / "link:").symlink_to("raw/fine")
     done = on_windows.dry_run()
-    assert done.code == 74
+    assert done.code == 72
     error = engine_of(on_windows.beamtime, on_windows.site).interpret(done.code, done.errors)
     assert error is not None
     listed = (
@@ -65,7 +65,7 @@ def test_over_lftp_they_are_refused_too(desy: Desy, at_desy: Callable[..., DesyE
         (folder / "12:30.cbf").write_text("data")
         engine.inside = inside
         done = engine.dry_run()
-        assert done.code == 74
+        assert done.code == 72
         assert "processed/own/12:30.cbf (holds ':')" in done.errors
         assert not (engine.work / "todo").exists()
 

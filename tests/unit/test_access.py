@@ -31,6 +31,7 @@ VISIT = DiamondBeamtime(
     id="mg25682-2", facility="diamond", instrument="i12", account="mbcx9cd4", ended=date(2021, 5, 3)
 )
 SOURCE = "/dls/i12/data/2021/mg25682-2"
+UNKNOWN_KEY = "No RSA host key is known for h and you have requested strict checking."
 HEALTHY = {
     "node": "rds-ssh",
     "rsync": "rsync  version 3.5.0  protocol version 32",
@@ -47,6 +48,8 @@ HEALTHY = {
     "keeps_links": "yes",
     "writable": "yes",
     "far_exit": "0",
+    "far_begun": "yes",
+    "far_command": "beamferry",
     "far_errors": "",
     "far_noise": "",
     "source_exists": "yes",
@@ -59,6 +62,9 @@ HEALTHY = {
     "near_time": "1800000000",
     "end": "yes",
 }
+
+# ssh did not come to the command.
+UNSAID = {"far_time": "", "far_exit": "255", "far_begun": "no", "far_command": ""}
 
 
 def printed(values: dict[str, str]) -> str:
@@ -160,7 +166,12 @@ def test_all_is_well() -> None:
         ({"far_find": "no"}, "facility-no-find", ("GNU find", "ssh.diamond.ac.uk")),
         ({"far_sha256sum": "no"}, "facility-no-sha256sum", ("sha256sum", "ssh.diamond.ac.uk")),
         ({"far_noise": "*** Hello ***"}, "login-shell-noise", ("*** Hello ***", "mbcx9cd4", "~/.bashrc")),
-        ({"far_time": "", "far_noise": "menu"}, "login-shell-noise", ("menu",)),
+        (UNSAID | {"far_exit": "0", "far_noise": "menu"}, "login-shell-ends", ("menu",)),
+        (UNSAID | {"far_exit": "1"}, "login-shell-ends", ("says nothing", "interactive")),
+        (UNSAID | {"far_exit": "127", "far_errors": "bash: sh: x\t"}, "login-shell-ends", ("'bash: sh: x'",)),
+        (UNSAID | {"far_exit": "124"}, "facility-unreachable", ("no answer in 60 seconds",)),
+        ({"far_time": "", "far_exit": "124"}, "facility-storage-unwell", ("/dls/", "60 seconds")),
+        ({"far_command": ""}, "login-shell-replaced", ("exec", "newgrp")),
         (
             {"source_exists": "no", "source_is_folder": "no", "source_readable": "no"},
             "source-missing",
@@ -168,25 +179,25 @@ def test_all_is_well() -> None:
         ),
         ({"source_readable": "no"}, "source-unreadable", (SOURCE, "mbcx9cd4", "mg25682-2")),
         (
-            {"far_time": "", "far_errors": "mbcx9cd4@h: Permission denied (publickey)."},
+            UNSAID | {"far_errors": "mbcx9cd4@h: Permission denied (publickey)."},
             "facility-key-refused",
             ("mbcx9cd4", "~/.ssh/authorized_keys"),
         ),
         (
-            {"far_time": "", "far_errors": "No RSA host key is known for h. Host key verification failed."},
+            UNSAID | {"far_errors": f"{UNKNOWN_KEY}\tHost key verification failed.\t"},
             "facility-host-key-unknown",
             ("ssh mbcx9cd4@ssh.diamond.ac.uk",),
         ),
         (
-            {
-                "far_time": "",
-                "far_errors": "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @ Host key verification failed.",
+            UNSAID
+            | {
+                "far_errors": "@  WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!  @\tHost key verification failed.\t",
             },
             "facility-host-key-changed",
             ("ssh.diamond.ac.uk", "known_hosts"),
         ),
         (
-            {"far_time": "", "far_errors": "ssh: connect to host h port 22: Connection timed out"},
+            UNSAID | {"far_errors": "ssh: connect to host h port 22: Connection timed out"},
             "facility-unreachable",
             ("ssh.diamond.ac.uk", "Connection timed out"),
         ),
@@ -196,7 +207,7 @@ def test_each_fault_has_its_sentence(changes: dict[str, str], code: str, names: 
     (error,) = errors(**changes)
     assert error.code == code
     assert [name for name in names if name not in str(error)] == []
-    assert isinstance(error, TransientError) == (code == "facility-unreachable")
+    assert isinstance(error, TransientError) == (code in {"facility-unreachable", "facility-storage-unwell"})
 
 
 def test_without_ssh_here_nothing_is_said_of_the_facility() -> None:
@@ -237,6 +248,7 @@ def test_the_probe_is_asked_for_this_beamtime() -> None:
         "--host": "ssh.diamond.ac.uk",
         "--account": "mbcx9cd4",
         "--source": SOURCE,
+        "--seconds": "60",
         "--destination-root": ROOT,
         "--destination": f"{ROOT}/diamond/i12/2021/mg25682-2",
     }
@@ -266,6 +278,8 @@ KEY = paramiko.RSAKey.generate(1024)
             TransientError,
             "VPN",
         ),
+        (FileNotFoundError(2, "No such file", "/keys/id"), "rds-key-file", PermanentError, "/keys/id"),
+        (PermissionError(1, "Operation not permitted"), "rds-unreachable", TransientError, "VPN"),
         (TimeoutError(), "rds-unreachable", TransientError, "TimeoutError"),
         (EOFError(), "rds-unreachable", TransientError, "EOFError"),
         (

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from beamferry_agent.answers import DamagedListsError
 from beamferry_agent.listing_answers import FolderAnswer, Scope, judge, lines_of, read_answers, read_counts
+from beamferry_agent.sessions import Facility
 
 MARK = b"beamferry-0123"
 ALL = Scope(frozenset(), frozenset(), tokens=False)
@@ -143,6 +144,13 @@ def test_a_folder_that_may_not_be_listed_has_no_count() -> None:
     assert read_counts(lines, b'remote readdir("/x/"): Permission denied\n', 2) == [None, 1]
     # A server may leave out the folder itself.
     assert read_counts(lines, b"", 2) == [0, 1]
+
+
+def test_a_folders_name_is_no_reason_of_a_log_in_that_failed() -> None:
+    named = b"cls: Access failed: 550 Permission denied (./Login failed: Certificate)\n"
+    assert not Facility.tells_refusal(named)
+    assert Facility.tells_refusal(named + b"open: Login failed: 530 Login incorrect\n")
+    assert not Facility.tells_refusal(b"open: Login failed: 530 Too many connections\n")
 
 
 @given(names=st.lists(NAMES | st.sampled_from([b"sftp> cd x", b"sftp> bye", b"sftp> ls -1a"]), max_size=4))

@@ -80,8 +80,13 @@ def test_list_of_nothing_is_a_header() -> None:
 def test_list_shows_the_good_and_counts_the_problems_of_the_rest() -> None:
     result = beamferry("list", str(DATA / "bad.yaml"))
     assert result.exit_code == 1
-    assert [line.split()[0] for line in result.stdout.splitlines()] == ["id", "mg25682-1", "mg25682-10"]
-    assert result.stderr == "26 problems: see beamferry check\n"
+    assert [line.split()[0] for line in result.stdout.splitlines()] == [
+        "id",
+        "mg25682-1",
+        "mg25682-10",
+        "mg25682-12",
+    ]
+    assert result.stderr == "28 problems: see beamferry check\n"
 
 
 def test_schema_prints_the_committed_schema() -> None:

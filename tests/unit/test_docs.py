@@ -13,6 +13,7 @@ import typer
 from beamferry.beamtime import Site
 from beamferry.cli import app
 from beamferry.facilities import FACILITIES
+from beamferry.reasons import CODES, REASONS, End, Kind
 
 REPOSITORY = Path(__file__).parents[2]
 REFERENCE = (REPOSITORY / "docs" / "reference.md").read_text(encoding="utf-8")
@@ -75,6 +76,23 @@ def test_an_error_in_the_reference_exists_and_is_tried_again_as_it_says(code: st
     if len(ERRORS[code]) == 4:
         again = {word for word in ("yes", "no") if re.search(rf"\b{word}\b", ERRORS[code][2])}
         assert again == {"yes" if kind == "TransientError" else "no" for kind in kinds}
+
+
+def test_the_table_of_reasons_is_the_one_in_the_code() -> None:
+    cells = rows(section("## Reasons that file systems give"))
+    assert cells == [
+        [
+            f"`{reason.name}`",
+            reason.words,
+            *(f"`{CODES[end][reason.kind]}`" if reason.kind in CODES[end] else "–" for end in End),
+        ]
+        for reason in REASONS
+    ]
+    for reason in REASONS:
+        for end in End:
+            if reason.kind in CODES[end]:
+                again = reason.kind is Kind.PASSING
+                assert kinds_of(CODES[end][reason.kind]) == {"TransientError" if again else "PermanentError"}
 
 
 @pytest.mark.parametrize("title", ["### `site`, once", "### `beamtimes`, one entry each"])

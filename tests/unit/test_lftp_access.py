@@ -168,7 +168,7 @@ def test_lftp_has_the_last_word_on_the_certificate() -> None:
     refused = {"far_exit": "1", "far_errors": "cd: Login failed: 530 Login authentication failed"}
     assert [error.code for error in errors(OUTSIDE | stranger | refused)] == ["facility-password-refused"]
     # An openssl that trusts what lftp does not, on the other hand, is no comfort.
-    words = (RECORDED / "certificate-issuer.ftps.probe").read_text().strip()
+    words = (RECORDED / "certificate-issuer.ftps.probe").read_text().replace("\n", "\t")
     assert [error.code for error in errors(OUTSIDE | {"far_exit": "1", "far_errors": words})] == [
         "certificate-issuer"
     ]
@@ -211,7 +211,7 @@ def test_each_fault_has_its_sentence(name: str, code: str, again: bool, told: tu
     of = beamtime("ftps" if how.startswith("ftps") else "sftp")
     if how == "sftp-password":
         of = beamtime("sftp", connection="desy_ftps")
-    words = (RECORDED / f"{name}.probe").read_text().strip()
+    words = (RECORDED / f"{name}.probe").read_text().replace("\n", "\t")
     (error,) = errors(OUTSIDE | {"far_exit": "1", "far_errors": words}, of)
     assert (error.code, isinstance(error, TransientError)) == (code, again), str(error)
     assert [word for word in told if word not in str(error)] == []
@@ -225,7 +225,7 @@ def test_everything_recorded_is_looked_at() -> None:
 
 def test_a_session_that_is_gone_is_asked_for_again() -> None:
     of = beamtime("sftp", auth="interactive")
-    words = (RECORDED / "session-lost.sftp.probe").read_text().strip()
+    words = (RECORDED / "session-lost.sftp.probe").read_text().replace("\n", "\t")
     gone = "Control socket connect(/home/mbcx9cd4/.ssh/beamferry): No such file or directory"
     for said in (words, gone):
         (error,) = errors(OUTSIDE | {"far_exit": "255", "far_errors": said}, of)

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beamferry.complaints import Errand
 from beamferry.errors import BeamferryError, PermanentError, TransientError
 from beamferry.lftp_complaints import (
     BAD_LINE,
@@ -18,11 +17,11 @@ from beamferry.lftp_complaints import (
     CUT,
     LOG_IN,
     UNREADABLE,
-    Seen,
-    certificate_error,
     interpret_exit,
     interpret_log_in,
 )
+from beamferry.ssh_complaints import Errand
+from beamferry.tls_complaints import Seen, certificate_error
 
 # stderr of lftp 4.9.2 and OpenSSH 9.2 against the lab's DESY: FAULT.LOG-IN.job of a job, .probe of the probe.
 RECORDED = Path(__file__).parents[1] / "data" / "lftp"
@@ -222,7 +221,7 @@ def test_what_cannot_be_looked_into_is_named() -> None:
 
 def test_what_cannot_be_read_at_rds_is_not_asked_of_desy() -> None:
     for stderr in (
-        "beamferry: unread: raw/a.nxs (Input/output error)\n",
+        "beamferry: unread: raw/a.nxs (Permission denied)\n",
         "find: './raw/a': Permission denied\n",
     ):
         error = meant(UNREADABLE, stderr)
@@ -231,6 +230,21 @@ def test_what_cannot_be_read_at_rds_is_not_asked_of_desy() -> None:
         assert "at RDS" in error.problem
         assert FTPS.destination in error.remedy
         assert "DESY" not in error.remedy
+
+
+def test_what_may_pass_is_tried_again_and_names_its_end() -> None:
+    for stderr, code, end in (
+        ("beamferry: unread: raw/a.nxs (Input/output error)\n", "rds-unwell", "RDS"),
+        ("find: './raw/a': Stale file handle\n", "rds-unwell", "RDS"),
+        ("get: Access failed: 550 Input/output error. (./raw/a)\n", "facility-storage-unwell", "DESY"),
+        ("get: Access failed: Stale file handle (./raw/a)\n", "facility-storage-unwell", "DESY"),
+        ("get: Access failed: Failure (./raw/a)\n", "facility-storage-unwell", "DESY"),
+    ):
+        error = meant(UNREADABLE, stderr)
+        assert (error.code, type(error)) == (code, TransientError)
+        assert end in error.problem
+    one = "get: Access failed: Failure (./raw/a)\nget: Access failed: Permission denied (./raw/b)\n"
+    assert meant(UNREADABLE, one).code == "files-unreadable"
 
 
 def test_an_unknown_complaint_is_handed_on() -> None:

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beamferry.complaints import Errand, failing_files, interpret_exit, interpret_ssh
+from beamferry.complaints import failing_files, interpret_exit
 from beamferry.errors import BeamferryError, PermanentError, TransientError
 from beamferry.rsync_output import Totals, parse_stats
+from beamferry.ssh_complaints import Errand, interpret_ssh
 
 RECORDED = Path(__file__).parents[1] / "data" / "rsync"
 VERSIONS = sorted(folder.name for folder in RECORDED.iterdir() if folder.is_dir())

@@ -12,17 +12,16 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-import paramiko
 from airflow.providers.ssh.hooks.ssh import SSHHook
 
 from beamferry import access
 from beamferry.airflow import secret
 from beamferry.airflow.post import Post
-from beamferry.connection import explain_connection
+from beamferry.airflow.session import session_over
 from beamferry.engine import engine
 from beamferry.errors import BeamferryError
 from beamferry.registry import load
-from beamferry.remote import Session, script_command
+from beamferry.remote import script_command
 from beamferry.watch import last_sign, status_file
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from beamferry.beamtime import Beamtime, Site
+    from beamferry.remote import Session
 
 # An Airflow command takes about ten seconds to start on a small machine.
 AIRFLOW_TIMEOUT = 120
@@ -82,20 +82,16 @@ def examine(registry_file: Path, beamtime_id: str | None, airflow: Mapping[str, 
                 sentence=f"Connection {connection} pins no host key; known_hosts of this machine decides. "
                 'Better: put "host_key" into its extras',
             )
-        with hook.get_conn() as client:
+        with session_over(hook) as session:
             yield Check(
                 ok=True, sentence=f"RDS-SSH answers at {hook.remote_host}, logged in as {hook.username}"
             )
-            session = Session(client)
-            session.install()
             for beamtime in chosen:
                 if beamtime.secret_connection is not None:
                     _borrow_connection(beamtime.secret_connection, airflow)
                 yield from _beamtime(session, beamtime, registry.site)
     except BeamferryError as error:
         yield Check(ok=False, sentence=str(error))
-    except (paramiko.SSHException, OSError, EOFError) as error:
-        yield Check(ok=False, sentence=str(explain_connection(error, connection)))
 
 
 def _mails(site: Site, airflow: Mapping[str, str]) -> Check:

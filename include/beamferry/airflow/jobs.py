@@ -202,6 +202,9 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
                     f"RDS-SSH could not be asked for the job any more ({event.get('message')}); the job goes on",
                     "nothing to do: the next try attaches to it",
                 )
+            if status.exit_code is None:
+                # Nobody wrote down how it ended: the home folder may take nothing more.
+                session.prove(self.job.folder)
             ended = self.read_end(session, KILLED if status.exit_code is None else status.exit_code)
             try:
                 value = self.finish(context, session, ended)

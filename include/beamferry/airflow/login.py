@@ -80,7 +80,8 @@ class LogInTrigger(BaseTrigger):
                     done = await conn.run(shlex.join(self.check), timeout=CHECK_TIMEOUT, check=False)
                     session = login.parse_session(str(done.stdout or ""))
                 except _CONNECTION_ERRORS as error:
-                    failures += 1
+                    # Another host key than the pinned one stays, however often it is looked at.
+                    failures = FAILURES if isinstance(error, asyncssh.HostKeyNotVerifiable) else failures + 1
                     self.log.warning("RDS-SSH could not be asked (%d of %d): %s", failures, FAILURES, error)
                     await _close(conn)
                     conn = None
@@ -177,6 +178,9 @@ class AttendedTask(BeamtimeTask):
         """
         with self.telling(context):
             if "lost" in event:
+                # What stays is told by the connection itself.
+                with self.rds():
+                    pass
                 raise TransientError(
                     "rds-ssh-lost",
                     f"RDS-SSH could not be asked whether somebody logged in ({event['lost']})",

@@ -20,14 +20,17 @@ if TYPE_CHECKING:
 def session_over(hook: SSHHook, name: str = RDS_SSH) -> Iterator[Session]:
     """Open a connection of Airflow's to a host of this name, with this version's scripts in place.
 
+    What the caller itself raises passes through: only the connection's own errors are explained, where they arise.
+
     Raises:
-        PermanentError: the host shows another key, or refuses the log-in.
+        PermanentError: the host shows another key, refuses the log-in, or takes no scripts.
         TransientError: the host cannot be reached, or the connection broke.
     """
     try:
-        with hook.get_conn() as client:
-            session = Session(client, name)
-            session.install()
-            yield session
+        client = hook.get_conn()
     except (paramiko.SSHException, OSError, EOFError) as error:
         raise explain_connection(error, hook.remote_host, name) from error
+    with client:
+        session = Session(client, name, hook.remote_host)
+        session.install()
+        yield session

@@ -146,18 +146,24 @@ class BeamtimeTask(BaseOperator):
         """Say whether Airflow tries this task again after an error that allows it."""
         return context["ti"].try_number <= context["ti"].max_tries
 
+    def _fault(self, error: BeamferryError, context: Context) -> dict[str, Any]:
+        """Return what is kept of an error, whether it is tried again or not."""
+        return {
+            "code": error.code,
+            "problem": error.problem[:1000],
+            "remedy": error.remedy[:1000],
+            "task": self.task_id,
+            "folder": self.of_folder,
+            "run_id": context["run_id"],
+            "try_number": context["ti"].try_number,
+        }
+
     def record_retry(self, error: BeamferryError, context: Context) -> None:
         """Keep that a try ended and when the next one begins; nobody has to act, so it is no problem."""
         ti, now = context["ti"], datetime.now(UTC)
         retries = int(self.retries or 0)
         retry = Retry(
-            code=error.code,
-            problem=error.problem[:1000],
-            remedy=error.remedy[:1000],
-            task=self.task_id,
-            folder=self.of_folder,
-            run_id=context["run_id"],
-            try_number=ti.try_number,
+            **self._fault(error, context),
             at=now,
             again_at=next_try(
                 dag_id=ti.dag_id,
@@ -180,13 +186,7 @@ class BeamtimeTask(BaseOperator):
         at, before = datetime.now(UTC), known.problem
         same = before is not None and (before.code, before.task) == (error.code, self.task_id)
         problem = Problem(
-            code=error.code,
-            problem=error.problem[:1000],
-            remedy=error.remedy[:1000],
-            task=self.task_id,
-            folder=self.of_folder,
-            run_id=context["run_id"],
-            try_number=context["ti"].try_number,
+            **self._fault(error, context),
             at=at,
             # People are told of a fault once.
             since=before.first_seen if same and before is not None else at,

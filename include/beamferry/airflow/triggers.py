@@ -8,6 +8,7 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+import asyncssh
 from airflow.providers.ssh.triggers.ssh_remote_job import SSHRemoteJobTrigger
 from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
@@ -68,6 +69,14 @@ async def task_state(trigger: BaseTrigger) -> str:
     )
 
 
+# What a server said of a file, unlike the loss of the channel on which it says so.
+_LOST_CHANNEL = (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection)
+
+
+class NotReachedError(Exception):
+    """RDS-SSH answers, and there is no use in connecting once more: the worker's own connection names the reason."""
+
+
 class _Watching(SSHRemoteJobTrigger):
     """The provider's trigger for one of our jobs.
 
@@ -95,9 +104,23 @@ class _Watching(SSHRemoteJobTrigger):
         return f"{type(self).__module__}.{type(self).__qualname__}", {**kwargs, **own}
 
     async def _connect(self) -> Any:
-        """Connect, and bring the scripts: after an upgrade no task may have done so yet."""
-        conn = await super()._connect()
-        await asyncio.wait_for(install(conn), timeout=self.command_timeout)
+        """Connect, and bring the scripts: after an upgrade no task may have done so yet.
+
+        Raises:
+            NotReachedError: another host key than the pinned one, or a home folder that takes no scripts.
+        """
+        try:
+            conn = await super()._connect()
+        except asyncssh.HostKeyNotVerifiable as error:
+            raise NotReachedError(f"host key of RDS-SSH: {error}") from error
+        try:
+            await asyncio.wait_for(install(conn), timeout=self.command_timeout)
+        except _LOST_CHANNEL:
+            await self._close(conn)
+            raise
+        except asyncssh.SFTPError as error:
+            await self._close(conn)
+            raise NotReachedError(f"scripts for RDS-SSH: {error or type(error).__name__}") from error
         return conn
 
     async def _status(self, conn: Any) -> Status:

@@ -123,6 +123,15 @@ class Faults:
             host.greet(None)
 
     @contextmanager
+    def log_ins_begin(self, host: Host, script: str) -> Iterator[None]:
+        """The host's log-in shell runs a script before every command, which may never come to the command."""
+        host.begin_log_ins(script)
+        try:
+            yield
+        finally:
+            host.greet(None)
+
+    @contextmanager
     def tool_missing(self, host: Host, *tools: str) -> Iterator[None]:
         """New log-ins on the host do not find these tools."""
         host.hidden = tools
@@ -132,6 +141,20 @@ class Faults:
         finally:
             host.hidden = ()
             host.start()
+
+    # The account on RDS-SSH.
+
+    @contextmanager
+    def home_of_size(self, size: int) -> Iterator[None]:
+        """Our folder in the home of RDS-SSH is another, empty one that holds this many bytes, rounded up to pages."""
+        root, place = self._rds_root(), f"{self.lab.rds.home_inside}/.beamferry"
+        (self.lab.rds.home / ".beamferry").mkdir(mode=0o700, exist_ok=True)
+        owner = f"uid={os.getuid()},gid={os.getgid()}"
+        root.run("mount", "-t", "tmpfs", "-o", f"mode=0700,{owner},size={size}", "tmpfs", place)
+        try:
+            yield
+        finally:
+            root.run("umount", "-l", place)
 
     # The visit.
 

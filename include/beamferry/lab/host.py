@@ -71,6 +71,7 @@ class Host:
         account: log-in name with a namespace; without one it is the current user.
         root: its own file system, or nothing where the machine refuses namespaces.
         bound_by_modes: whether root's log-in is refused what file modes refuse, as an ordinary account's is.
+        banner: text that sshd shows before a log-in, '' for none.
         hidden: tools that the log-in does not find in its PATH.
     """
 
@@ -82,6 +83,7 @@ class Host:
     root: Root | None
     bound_by_modes: bool = False
     hidden: tuple[str, ...] = field(default=())
+    banner: str = ""
 
     def __post_init__(self) -> None:
         """Without a namespace there is no other account than our own."""
@@ -166,9 +168,13 @@ class Host:
 
     def greet(self, line: str | None) -> None:
         """Let the log-in shell print a line at every log-in, as a careless profile does, or no more."""
+        self.begin_log_ins("" if line is None else f"cat <<'GREETING'\n{line}\nGREETING\n")
+
+    def begin_log_ins(self, script: str) -> None:
+        """Let the log-in shell run a script at every log-in."""
         # bash reads .bashrc when sshd starts it, whether a person sits there or not.
         profile = self.home / ".bashrc" if self.root else self.folder / "profile"
-        profile.write_text("" if line is None else f"cat <<'GREETING'\n{line}\nGREETING\n")
+        profile.write_text(script)
 
     def _shell(self) -> str:
         """Write what stands in for the log-in shell without a namespace, and return its path."""
@@ -228,6 +234,10 @@ class Host:
         ]
         if self.root is None:
             lines.append(f"ForceCommand {shlex.quote(self._shell())}")
+        if self.banner:
+            file = self.folder / "etc" / "banner"
+            file.write_text(self.banner)
+            lines.append(f'Banner "{self._inside(file)}"')
         if _knows_penalties():
             lines.append("PerSourcePenalties no")
         return "\n".join(lines) + "\n"

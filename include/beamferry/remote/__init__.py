@@ -14,17 +14,18 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Literal
 
-from beamferry.connection import RDS_SSH
 from beamferry.errors import PermanentError, TransientError
 from beamferry.remote.archive import agent_archive
+from beamferry.remote.home_files import BREAKS, Files
+from beamferry.remote.home_files import READ_LIMIT as READ_LIMIT
+from beamferry.remote.home_files import Completed as Completed
+from beamferry.remote.refused import refused
 from beamferry.remote.status import Progress as Progress
 from beamferry.remote.status import Status as Status
 from beamferry.remote.status import parse_status as parse_status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import paramiko
 
     from beamferry.remote.starts import Owner
 
@@ -34,9 +35,6 @@ BIN = f"{HOME}/bin"
 JOBS = f"{HOME}/jobs"
 # Outside of what they guard: nothing of ours removes them.
 LOCKS = f"{HOME}/locks"
-
-# What is read back of a result or of an error listing; more than this is not for people or for Airflow.
-READ_LIMIT = 256 * 1024
 
 
 @cache
@@ -141,35 +139,14 @@ class Job:
         )
 
 
-@dataclass(frozen=True)
-class Completed:
-    """Exit code and output of a command that ran on RDS-SSH."""
-
-    exit_code: int
-    stdout: str
-    stderr: str
-
-
-class Session:
+class Session(Files):
     """Commands and small files over one open connection to RDS-SSH, or to another host.
 
     Args:
         client: a connected paramiko client; the caller owns and closes it.
         name: of the host, as people know it.
+        address: of the host.
     """
-
-    def __init__(self, client: paramiko.SSHClient, name: str = RDS_SSH) -> None:
-        """Keep the client; the SFTP channel opens with the first file."""
-        self._client = client
-        self._name = name
-        self._sftp: paramiko.SFTPClient | None = None
-
-    @property
-    def sftp(self) -> paramiko.SFTPClient:
-        """The SFTP channel of this connection."""
-        if self._sftp is None:
-            self._sftp = self._client.open_sftp()
-        return self._sftp
 
     def run(self, command: tuple[str, ...], *, timeout: float, request: str = "") -> Completed:
         """Run a command to its end; ``timeout`` in seconds without any output ends the wait.
@@ -180,12 +157,14 @@ class Session:
             request: what the command reads from stdin.
 
         Raises:
-            TransientError: nothing came back in time.
+            TransientError: nothing came back in time, or the connection broke.
         """
         try:
             stdin, stdout, stderr = self._client.exec_command(shlex.join(command), timeout=timeout)
-            stdin.write(request.encode())
-            stdin.close()
+            # One that ended before it read all has said why; a connection that broke gives no exit code.
+            with suppress(OSError):
+                stdin.write(request.encode())
+                stdin.close()
             out, err = stdout.read(), stderr.read()
             code = stdout.channel.recv_exit_status()
         except TimeoutError as error:
@@ -194,6 +173,11 @@ class Session:
                 f"{self._name} gave no answer to '{command[1]}' for {timeout:.0f} seconds",
                 "this is tried again; if it stays, the file system of RDS may hang: ask Research IT",
             ) from error
+        except BREAKS as error:
+            raise self._broken(error) from error
+        if code < 0:
+            # Lost with the connection, or ended there by a signal.
+            raise self._broken(EOFError(f"'{command[1]}' was ended before its time"))
         return Completed(code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
 
     def checked(self, command: tuple[str, ...], *, timeout: float) -> str:
@@ -201,60 +185,18 @@ class Session:
 
         Raises:
             PermanentError: it ended with another code than 0.
+            TransientError: the connection broke, or the file system of the home folder is unwell.
         """
         done = self.run(command, timeout=timeout)
         if done.exit_code != 0:
             reason = (done.stderr or done.stdout).strip()[-500:]
-            raise PermanentError(
+            last = (reason.splitlines() or [""])[-1]
+            raise refused(f"'{command[1]}' failed", last, self._name) or PermanentError(
                 "rds-ssh-command-failed",
                 f"'{command[1]}' ended with code {done.exit_code} on {self._name} ({reason})",
                 "look at ~/.beamferry in the home folder there; bash, coreutils and flock are needed",
             )
         return done.stdout
-
-    def read(self, path: str) -> str:
-        """Return up to ``READ_LIMIT`` bytes of a file on RDS-SSH as text, or '' where there is none."""
-        try:
-            with self.sftp.open(path, "rb") as file:
-                return file.read(READ_LIMIT).decode("utf-8", "replace")
-        except FileNotFoundError:
-            return ""
-
-    def write(self, path: str, content: bytes, *, mode: int) -> None:
-        """Write a file whole or not at all: under a name that nobody else has, then renamed over the old one."""
-        new = f"{path}.{secrets.token_hex(8)}.new"
-        with self.sftp.open(new, "wb") as file:
-            # Before there is anything in it that others should not read.
-            self.sftp.chmod(new, mode)
-            file.set_pipelined(True)
-            file.write(content)
-        self.sftp.posix_rename(new, path)
-
-    def remove(self, path: str) -> None:
-        """Remove a file; one that is not there is as well."""
-        with suppress(FileNotFoundError):
-            self.sftp.remove(path)
-
-    def make_folder(self, path: str, *, mode: int) -> None:
-        """Make a folder and those above it where they are missing."""
-        parts = path.split("/")
-        for end in range(1, len(parts) + 1):
-            folder = "/".join(parts[:end])
-            if folder and not self.exists(folder):
-                try:
-                    self.sftp.mkdir(folder, mode)
-                except OSError:
-                    # Another task may have made it in this very moment.
-                    if not self.exists(folder):
-                        raise
-
-    def exists(self, path: str) -> bool:
-        """Say whether a path is there."""
-        try:
-            self.sftp.stat(path)
-        except FileNotFoundError:
-            return False
-        return True
 
     def install(self) -> None:
         """Bring this version's scripts to RDS-SSH; a second call finds them there and does nothing."""

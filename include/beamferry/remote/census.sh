@@ -45,6 +45,17 @@ count_census() { # CENSUS
     END { printf "%.0f %.0f %.0f %.0f %.0f %.0f\n", files, bytes, folders, links, others, oldest }' "$1")
 }
 
+# Prints what was complained of, each line of those that read at RDS with a mark: the tools are the same at both ends.
+complaints() { # ERRORS-FILE...
+  local file
+  for file; do
+    case ${file##*/} in
+      destination.errors | list.errors | near.*) sed 's/^/RDS: /' "$file" ;;
+      *) cat "$file" ;;
+    esac
+  done 2>/dev/null || :
+}
+
 count_records() { tr -cd '\0' <"$1" | wc -c; }
 
 sorted() { LC_ALL=C sort -z -S 64M -T "$scratch" "$@"; }
@@ -113,7 +124,7 @@ digest_script() { # FOLDER LIST
 # Keeps the hashes of one end of a shard, NUL-terminated and in the list's order, in `scratch`/END.NUMBER.sums; the
 # size of each file done goes to END.NUMBER.log. Ends with 1 when some could not be read, else with what went wrong.
 digest() { # END NUMBER FOLDER COMMAND...
-  local list=$scratch/shard.$2 out=$scratch/$1.$2 folder=$3
+  local list=$scratch/shard.$2 out=$scratch/$1.$2 folder=$3 codes=(0 0 0)
   shift 3
   digest_script "$folder" "$list" | "$@" 2>"$out.errors" | awk -v sizes="$list.sizes" -v log_file="$out.log" '
     {
@@ -124,7 +135,13 @@ digest() { # END NUMBER FOLDER COMMAND...
       print size > log_file
       # Large files are told of at once, small ones now and then.
       if (NR % 64 == 0 || size > 1048576) fflush(log_file)
-    }' >"$out.sums"
+    }' >"$out.sums" 2>>"$errors" || codes=("${PIPESTATUS[@]}")
+  case ${codes[2]} in
+    0) return "${codes[1]}" ;;
+    65) return 65 ;;
+    # Only a disk that takes nothing stops awk.
+    *) return 74 ;;
+  esac
 }
 
 # Sets digested_files and digested_bytes from the logs of all digests.

@@ -12,9 +12,11 @@ readonly PASS_FILES=50000
 # Servers log in slowly, or refuse connections that arrive together.
 readonly START_SPREAD=0.1
 readonly TRIES_WITHOUT_PROGRESS=3
-# What ends a connection for good; the last ones mean that the disk is full, or that a name is taken by a folder.
-readonly LOST='Fatal error|Login failed|Not connected|ssh: |[Pp]ermission denied \('
-readonly FULL='No space left|Disk quota|File too large|^mv: '
+# What ends a connection for good; the last ones mean that the disk is full, or that a name is taken by a folder. They
+# are looked for behind the names of files, and not in what a server says of a file.
+readonly LOST='^[a-z]+: (.*: )?(Fatal error|Login failed)|^Not connected|^ssh: |^[^ ]*:? ?[Pp]ermission denied [(]'
+readonly FULL=': (No space left on device|Disk quota exceeded|File too large)$|^mv: '
+readonly OF_A_FILE='^[a-z]+: Access failed: '
 
 passes=0 lost=0 idle=0 workers=0
 
@@ -60,7 +62,8 @@ run_pass() { # KIND
   alive=1
   while ((alive)); do
     # A connection that is lost for good would try and fail for each of its files.
-    ended=$'\n'$(grep -lE "$LOST|$FULL" "$live"/out.* || :)$'\n'
+    ended=$'\n'$(awk -v words="$LOST|$FULL" -v of_a_file="$OF_A_FILE" '
+      $0 ~ words && $0 !~ of_a_file && !told[FILENAME]++ { print FILENAME }' "$live"/out.* || :)$'\n'
     alive=0
     for ((worker = 0; worker < ${#connections[@]}; worker++)); do
       kill -0 "${connections[worker]}" 2>/dev/null || continue
@@ -85,7 +88,7 @@ read_fates() {
     /^(ok|same|differs) [0-9]+$/ { print; reason = ""; next }
     /^no [0-9]+$/ {
       # A reply of the 400s passes, e.g. "426 Connection closed".
-      if (reason ~ /Access failed/ && reason !~ /Access failed: 4/) { print "refused", $2; printf "%s", reason >> words }
+      if (reason ~ /(^|\n)[a-z]+: Access failed: / && reason !~ /(^|\n)[a-z]+: Access failed: 4/) { print "refused", $2; printf "%s", reason >> words }
       reason = ""
       next
     }
@@ -99,7 +102,8 @@ end_pass() { # NEW-FATES NEW-BYTES-OF-UNFINISHED-FILES
     BEGIN { while ((getline line < fates) > 0) { split(line, field, " "); done[field[2]] = 1 } }
     !(NR in done)' "$live/pending" >"$live/left"
   got_in=$(cat "$live"/out.* | grep -cx in || :)
-  grep -hE "$LOST|$FULL" "$live"/out.* >"$live/fatal" || :
+  cat "$live"/out.* | awk -v words="$LOST|$FULL" -v of_a_file="$OF_A_FILE" '
+    $0 ~ words && $0 !~ of_a_file' >"$live/fatal" || :
   # What was counted is not counted again.
   rm -f "$live"/out.*
   mv -f "$live/left" "$live/pending"

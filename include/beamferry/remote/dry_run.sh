@@ -5,7 +5,7 @@
 #
 # Leaves W/todo: a line for each regular file to fetch, its size, a space, its name with what is not printable
 # as \#ooo, in rsync's order, and W/others, the same of folders and links to make. The text of --stats goes to
-# $BEAMFERRY_JOB/stats for others to read. Ends with 74 if the destination cannot hold a name: W/names_refused has a line
+# $BEAMFERRY_JOB/stats for others to read. Ends with 72 if the destination cannot hold a name: W/names_refused has a line
 # for each of them.
 set -euo pipefail
 here=$(dirname "$0")
@@ -69,9 +69,9 @@ start_ticker
   "${command[0]}" -n -i --stats --no-h --out-format='@ %i %l %n' "${command[@]:1}" 2>>"$errors" |
     awk -v todo="$work/todo.new" -v others="$work/others" -v count="$work/todo.count" -v stats="$BEAMFERRY_JOB/stats" \
       -v notes="$BEAMFERRY_JOB/notes" -f "$here/todo.awk" 2>>"$errors" || codes=("${PIPESTATUS[@]}")
+  # Only a full or broken disk stops awk, and that stops rsync, whose own code then says nothing of it.
+  ((codes[1] == 0)) || exit 74
   ((codes[0] == 0)) || exit "${codes[0]}"
-  # Only a full or broken disk stops awk.
-  ((codes[1] == 0)) || exit 11
 ) &
 code=0
 wait $! || code=$?

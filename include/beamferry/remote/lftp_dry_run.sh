@@ -6,7 +6,7 @@
 #                   FACILITY'S ARGUMENTS (see lftp.sh)
 #
 # Leaves W/source.census (all that was listed), W/damaged (paths whose content differed when it was compared), W/todo
-# (records PATH//f//SIZE//MTIME// of the files to fetch), W/todo.totals and W/modify_window. Ends with 74 if the
+# (records PATH//f//SIZE//MTIME// of the files to fetch), W/todo.totals and W/modify_window. Ends with 72 if the
 # destination cannot hold a name: W/names_refused has a line for each of them. $BEAMFERRY_JOB/stats has a line "total" and one for each folder, "." being the
 # files in the beamtime's own folder: KIND FILES BYTES FILES-TO-FETCH BYTES-TO-FETCH
 # FOLDERS-TO-MAKE NAME.

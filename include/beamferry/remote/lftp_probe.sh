@@ -57,10 +57,9 @@ trap unexpected EXIT
 errors=$scratch/errors BEAMFERRY_JOB=$scratch
 : >"$errors"
 
-# The end of it: the reason is in the last lines.
 tell_log_in() { # CODE
   say far_exit "$1"
-  say far_errors "$(tail -n 12 "$errors" | tail -c 900)"
+  say_lines far_errors "$errors"
 }
 
 # What the server shows before anybody logs in: whether its certificate is good, and until when.

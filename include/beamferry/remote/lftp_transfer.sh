@@ -28,6 +28,9 @@ here=$(dirname "$0")
 begin transfer lftp
 require lftp ssh awk find sort xargs stat touch pgrep readlink
 
+# MiB that a trial of the destination writes at most.
+readonly MOST_TRIED=16384
+
 work='' folder='' streams=1 limit=0 destination=''
 while (($#)); do
   case $1 in
@@ -94,12 +97,34 @@ make_folders() {
   fi
 }
 
+# Lines "SIZE TIME ./PATH" of the to-do list's files that are in their places; of others stat complains, and they lack.
+list_there() {
+  awk 'BEGIN { RS = "\0" } { printf "./%s%c", substr($0, 1, index($0, "//") - 1), 0 }' "$live/todo" |
+    (cd -- "$destination" && xargs -0 -r stat -c '%s %Y %n' -- 2>/dev/null || :) >"$live/there"
+}
+
+# How many files of the to-do list are not in their places, by their size.
+count_unplaced() {
+  list_there
+  awk -v there="$live/there" '
+    BEGIN {
+      while ((getline line < there) > 0) { split(line, field, " "); size[substr(line, length(field[1]) + length(field[2]) + 5)] = field[1] }
+      RS = "\0"
+    }
+    {
+      at = index($0, "//")
+      path = substr($0, 1, at - 1)
+      split(substr($0, at + 2), field, "//")
+      if (!(path in size) || size[path] != field[2]) lacking++
+    }
+    END { print lacking + 0 }' "$live/todo"
+}
+
 # Lines "ID SIZE TIME PATH" of what is still to come: not what an earlier start has put in its place. The ID is made
 # of two sums over the path, and of size and time: another version of a file never has the same.
 list_pending() {
   of_folder "$work/todo" >"$live/todo"
-  awk 'BEGIN { RS = "\0" } { printf "./%s%c", substr($0, 1, index($0, "//") - 1), 0 }' "$live/todo" |
-    (cd -- "$destination" && xargs -0 -r stat -c '%s %Y %n' -- 2>/dev/null || :) >"$live/there"
+  list_there
   awk -v there="$live/there" -v damaged="$work/damaged" -v window="$window" '
     BEGIN {
       while ((getline line < there) > 0) {
@@ -173,6 +198,7 @@ resumed=$(staged_bytes)
 # The rate is of what this folder brings from here on.
 reported_bytes=$((before_bytes + resumed))
 : >"$live/changed"
+: >"$live/short"
 : >"$live/misplaced"
 start_ticker
 while [[ -s $live/pending ]]; do
@@ -187,6 +213,21 @@ while [[ -s $live/pending ]]; do
   [[ ! -s $live/pending ]] || sleep 1 || :
 done
 
+# A file can be shorter than it was listed because RDS has lost its end: lftp does not look how closing went.
+if [[ -s $live/short ]]; then
+  wanted=$(sort -n "$live/short" | tail -n 1)
+  wanted=$((wanted / 1048576 + 1))
+  if ! words=$(refusal_of "$partial" "$((wanted < MOST_TRIED ? wanted : MOST_TRIED))"); then
+    echo "beamferry: refused at RDS: $words" >>"$errors"
+    end_with 11
+  fi
+fi
+# What a failure kept from its place without a word is found here, before what was fetched is removed.
+unplaced=$(count_unplaced)
+if [[ ! -s $live/misplaced ]] && ((unplaced > refused + $(wc -l <"$live/changed"))); then
+  echo "beamferry: unplaced: files were fetched that are not in their places at RDS ($unplaced)" >>"$errors"
+  end_with 11
+fi
 flush_destination
 # All have had their turn: what is left there is of files that may not be read or have changed.
 rm -rf -- "$staging"
@@ -197,7 +238,9 @@ if [[ -s $live/misplaced ]]; then
 fi
 if ((refused)); then
   # When all that the server says is that they are not there, they went away while it was copied.
-  awk '/Access failed/ && !/No such file/' "$errors" >"$live/forbidden"
+  # The name, which may hold such words, comes last.
+  awk '/^[a-z]*:? ?Access failed: / { reason = $0; sub(/ \(\.\/.*/, "", reason); if (reason !~ /No such file/) print }' \
+    "$errors" >"$live/forbidden"
   if [[ -s $live/forbidden ]]; then
     # First, as the middle of a long list is left out.
     cat "$errors" >>"$live/forbidden"

@@ -245,7 +245,8 @@ if [[ -s $scratch/chosen ]]; then
     compared_files=$((compared_files + files)) compared_bytes=$((compared_bytes + bytes))
     awk '{ print "beamferry: changed: " substr($0, length($1) + length($2) + length($3) + 4) }' "$live/changed" >>"$errors"
     cat "$live/refused.words" >>"$errors"
-    if grep -qv 'No such file' "$live/refused.words" || grep -q '^unread' "$live/odd"; then
+    # The name stands behind the reason, and may look like one.
+    if sed 's, (\./.*,,' "$live/refused.words" | awk '!/No such file/ { other = 1 } END { exit !other }' || grep -q '^unread' "$live/odd"; then
       code=23
     elif [[ -s $live/refused.words || -s $live/changed ]]; then
       vanished=yes

@@ -77,7 +77,7 @@ census_script "$destination" >"$scratch/list.sh"
 code=0
 sh -s <"$scratch/list.sh" >"$scratch/raw" 2>"$scratch/list.errors" || code=$?
 if ((code)); then
-  cat "$scratch/list.errors" >>"$errors"
+  complaints "$scratch/list.errors" >>"$errors"
   case $code in
     1) finish "$(reading_code "$scratch/list.errors")" ;;
     66) finish 23 ;;
@@ -98,7 +98,7 @@ done
 for reader in ${readers[@]+"${readers[@]}"}; do wait "$reader" || code=$?; done
 stop_ticker
 if ((code)); then
-  cat "$scratch"/*.errors >>"$errors"
+  complaints "$scratch"/*.errors >>"$errors"
   ((code != 1)) || code=$(reading_code "$scratch"/near.*.errors)
   echo "The manifest ended with code $code."
   finish "$code"

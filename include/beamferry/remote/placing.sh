@@ -2,8 +2,9 @@
 # shellcheck disable=SC2154  # the sourcing script sets what is read here
 # Puts files that have arrived into their places while others still come. To be sourced after connections.sh.
 #
-# Reads `live`/pass and the "ok N" of `live`/out.*; the script makes `live`/changed and `live`/misplaced, empty, and
-# reads them at its end: files that are not as they were listed, and lftp's words on those that found no place.
+# Reads `live`/pass and the "ok N" of `live`/out.*; the script makes `live`/changed, `live`/short and `live`/misplaced,
+# empty, and reads them at its end: files that are not as they were listed, the sizes of those that are shorter, and lftp's
+# words on those that found no place.
 
 placer='' gate=''
 
@@ -49,7 +50,7 @@ settle() {
   [[ -s $live/arrived ]] || return 0
   (cd -- "$staging" && cut -d ' ' -f 2 "$live/arrived" | xargs -r stat -c '%n %s %Y' -- 2>/dev/null || :) >"$live/sizes"
   awk -v sizes="$live/sizes" -v window="$window" -v since="$since" -v destination="$destination" -v staging="$staging" \
-    -v changed="$live/changed" -v away="$live/away" -v times="$live/times" -v moves="$live/moves" '
+    -v changed="$live/changed" -v short="$live/short" -v away="$live/away" -v times="$live/times" -v moves="$live/moves" '
     BEGIN {
       while ((getline line < sizes) > 0) { split(line, field, " "); size[field[1]] = field[2]; time[field[1]] = field[3] }
       printf "" > away
@@ -63,6 +64,7 @@ settle() {
       late = time[$2] - $4 > window
       if (size[$2] != $3 || ((early || late) && time[$2] < since)) {
         print "beamferry: changed: " path >> changed
+        if (size[$2] < $3) print $3 >> short
         print $2 > away
         next
       }

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Looks whether a transfer can begin: tools here, the destination, the facility and the source there.
 #
-#   probe.sh --host H --account A --source P --destination-root R --destination D --ssh "ssh -o ..."
+#   probe.sh --host H --account A --source P --destination-root R --destination D --ssh "ssh -o ..." --seconds N
 #
 # Prints KEY=VALUE lines, each value on one line, and "end=yes" last, so that a cut answer is seen as one. It
 # changes nothing but a folder of its own below the destination root, which it removes again.
 set -uo pipefail
 export LC_ALL=C
 
-host='' account='' source='' root='' destination='' words=ssh
+host='' account='' source='' root='' destination='' words=ssh seconds=60
 while (($#)); do
   case $1 in
     --host) host=${2:-} && shift 2 ;;
@@ -17,11 +17,12 @@ while (($#)); do
     --destination-root) root=${2:-} && shift 2 ;;
     --destination) destination=${2:-} && shift 2 ;;
     --ssh) words=${2:-} && shift 2 ;;
+    --seconds) seconds=${2:-} && shift 2 ;;
     *) echo "probe.sh: unknown argument $1" >&2 && exit 78 ;;
   esac
 done
-[[ -n $host && -n $account && -n $source && -n $root && -n $destination ]] || {
-  echo "probe.sh: --host, --account, --source, --destination-root and --destination are needed" >&2
+[[ -n $host && -n $account && -n $source && -n $root && -n $destination && $seconds =~ ^[1-9][0-9]*$ ]] || {
+  echo "probe.sh: --host, --account, --source, --destination-root and --destination are needed, and a number of seconds" >&2
   exit 78
 }
 
@@ -29,23 +30,26 @@ here=$(dirname "$0")
 # shellcheck source=include/beamferry/remote/probe_here.sh
 . "$here/probe_here.sh"
 
-probe_tools dd
+probe_tools dd timeout
 probe_destination
 
 # --- the facility -------------------------------------------------------------------------------------------
 
-# The far log-in shell is unknown and may print text: our own lines come behind a mark, from a sh of our own.
+# The far log-in shell is unknown and may print text: our own lines come behind a mark, from a sh of our own. What that
+# is called with tells it from a shell that the log-in shell began in its place, and that reads the same lines.
 quoted() { printf "'%s'" "${1//\'/\'\\\'\'}"; }
 
 far_script() {
   cat <<SCRIPT
-LC_ALL=C; export LC_ALL
 echo beamferry-begin
+echo far_command=\$1
+LC_ALL=C; export LC_ALL
 s=$(quoted "$source")
 t() { if "\$@" >/dev/null 2>&1; then echo yes; else echo no; fi; }
 echo "source_exists=\$(t test -e "\$s")"
 echo "source_is_folder=\$(t test -d "\$s")"
 echo "source_readable=\$(t ls "\$s/.")"
+echo "source_reason=\$(ls "\$s/." 2>&1 >/dev/null | sed -n '\$s/.*: //p')"
 echo "far_rsync=\$(command -v rsync >/dev/null 2>&1 && rsync --version 2>/dev/null | sed -n 1p)"
 echo "far_find=\$(t find / -maxdepth 0 -printf x)"
 echo "far_sha256sum=\$(t sha256sum /dev/null)"
@@ -59,10 +63,10 @@ if command -v ssh >/dev/null; then
   errors=$(mktemp)
   trap 'rm -f -- "$errors"' EXIT
   code=0
-  answer=$(far_script | "${far[@]}" -l "$account" -- "$host" exec sh -s 2>"$errors") || code=$?
+  answer=$(far_script | timeout -k 5 "$seconds" "${far[@]}" -l "$account" -- "$host" exec sh -s beamferry 2>"$errors") || code=$?
   say far_exit "$code"
-  # The end of it: ssh's reason is its last line, and the warning of a changed host key alone is longer than a value.
-  say far_errors "$(grep -v '^Warning: Permanently added' "$errors" | tail -n 12 | tail -c 900)"
+  say_lines far_errors "$errors"
+  say far_begun "$(yes_or_no grep -qx beamferry-begin <<<"$answer")"
   say far_noise "$(printf '%s\n' "$answer" | sed '/^beamferry-begin$/,$d; 4,$d')"
   printf '%s\n' "$answer" | sed -n '/^beamferry-begin$/,/^beamferry-end$/p' | grep -E '^(source|far)_[a-z0-9_]+=' |
     tr -d '\000-\011\013-\037\177'

@@ -9,6 +9,11 @@ say() { # KEY VALUE: what is not printable becomes a blank, so that a value is o
   printf '%s=%s\n' "$1" "${value:0:1000}"
 }
 
+# What a tool said, in the end of which the reason stands: a tab stands between its lines.
+say_lines() { # KEY FILE
+  printf '%s=%s\n' "$1" "$(tail -n 15 "$2" | cut -c 1-250 | tr -d '\r' | tr -s '\000-\011\013-\037\177' ' ' | tr '\n' '\t')"
+}
+
 yes_or_no() { # COMMAND...
   if "$@" >/dev/null 2>&1; then echo yes; else echo no; fi
 }

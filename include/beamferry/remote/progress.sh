@@ -158,11 +158,40 @@ unexpected() { # CODE
   [[ -n $finished ]] || finish "$(($1 == 0 ? 76 : $1))"
 }
 
+# Tries to write into a folder, and prints why it takes nothing: what failed may have said so to nobody, as a quota may
+# be told of at the end of a file alone.
+refusal_of() { # FOLDER [MIB]: 0 where it takes 64 KiB and that much
+  local trial=$1/.beamferry-trial.$BASHPID-$RANDOM$RANDOM code=0
+  [[ -d $1 ]] || return 0
+  # noclobber makes the file anew or not at all: a link that somebody has put there is not followed.
+  (
+    umask 077
+    set -o noclobber
+    exec 2>&1
+    dd if=/dev/zero bs=64k count="$((${2:-0} * 16 + 1))" conv=fsync status=none >"$trial"
+  ) || code=$?
+  rm -f -- "$trial" 2>/dev/null || :
+  return "$code"
+}
+
+# Whether it was RDS or our own folder at home that took nothing. Sets code.
+tell_refusal() {
+  local words
+  if ! words=$(refusal_of "$BEAMFERRY_JOB"); then
+    code=74
+    echo "beamferry: refused at home: $words" >>"$errors" || :
+  elif ((code == 11)) && [[ -n ${destination:-} ]] && ! words=$(refusal_of "$destination"); then
+    echo "beamferry: refused at RDS: $words" >>"$errors" || :
+  fi
+}
+
 finish() { # CODE [KEY NUMBER]...: writes the result and ends the job
   local code=$1 size
   shift
   finished=yes
   stop_ticker
+  # The others have a reason of their own.
+  case $code in 1 | 2 | 11 | 74 | 76 | 141 | 153) tell_refusal ;; esac
   size=$(stat -c %s "$errors")
   if ((size > ERRORS_LIMIT)); then
     {
@@ -214,6 +243,9 @@ resolve_destination() { # or ends the job with 11
 prepare_destination() { # BELOW: or ends the job with 11
   destination=$(ask_agent prepare destination "$destination" below "$1") || finish 11
 }
+
+# Exit codes that all scripts share: 11 RDS takes nothing, 74 our own folder at home takes nothing, 75 stalled, 76 the
+# script ended in a way that it did not expect, 77 a tool is missing, 78 called wrongly.
 
 # Flushes what was written at the destination: until then a loss of power could undo what is called fetched.
 flush_destination() { # or ends the job with 11

@@ -144,7 +144,7 @@ fetch_range() { # KEY OFFSET
       sh "$here/agent.sh" range 3<&"$from" 2>"$live/$worker.dd"; then
       # Its last line: "33554432 bytes (34 MB, 32 MiB) copied, ..."
       while read -r last _; do copied=$last; done <"$live/$worker.dd"
-    elif grep -q 'No such file' "$live/$worker.dd"; then
+    elif grep -q ': No such file or directory$' "$live/$worker.dd"; then
       lost=yes
     else
       # Disk full, quota, file too large: rsync's code for it.

@@ -69,7 +69,7 @@ tick() {
 end_badly() { # CODE ERRORS-FILE...
   local code=$1
   shift
-  cat "$@" >>"$errors" 2>/dev/null || :
+  complaints "$@" >>"$errors"
   echo "The comparison ended with code $code."
   finish "$code"
 }
@@ -107,10 +107,10 @@ code=0
 # find ends with 1 when it could not look into something; what it did see is compared all the same.
 if ((far_code || near_code)); then code=$(reading_code "$scratch"/{source,destination}.errors); fi
 
-sorted -o "$out/source.census" "$scratch/source.raw" &
+sorted -o "$out/source.census" "$scratch/source.raw" 2>>"$errors" &
 far_pid=$!
-sorted -o "$out/destination.census" "$scratch/destination.raw" 2>>"$errors" || finish 11
-wait "$far_pid" || finish 11
+sorted -o "$out/destination.census" "$scratch/destination.raw" 2>>"$errors" || finish 74
+wait "$far_pid" || finish 74
 rm -f "$scratch"/*.raw
 only_in "$out/source.census" "$out/destination.census" >"$out/only_source"
 only_in "$out/destination.census" "$out/source.census" >"$out/only_destination"
@@ -197,7 +197,7 @@ remember_mismatches "$host:$far_folder"
 
 stop_ticker
 report "$bytes_chosen" "$bytes_chosen" "$files_chosen" "$files_chosen"
-cat "$scratch"/*.errors >>"$errors" 2>/dev/null || :
+complaints "$scratch"/*.errors >>"$errors"
 facts=()
 for end in source destination; do
   count_census "$out/$end.census"
