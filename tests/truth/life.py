@@ -49,6 +49,7 @@ class Life:
         # What a verdict has named as differing in content, by its place on RDS.
         self.remembered: dict[bytes, str] = {}
         self.killed = self.blamed = False
+        self.damaged = False  # the memory on RDS-SSH, until a comparison finds anew what it held
         self.steps: list[str] = []
         self.entries: dict[str, Beamtime] = {}
 
@@ -153,7 +154,7 @@ class Life:
         wanted, before = self.wanted, oracle.look(self.destination)
         quiet = not meanwhile and not kill and not self.at_source.has_unreadable
         was_equal = quiet and oracle.equal(wanted, before, 0) and not self._still_differing()
-        hidden = self._hidden(wanted, before) if quiet else set()
+        hidden = self._hidden(wanted, before) if quiet and not self.damaged else set()
         pending = [meanwhile] if meanwhile else []
         taken: set[bytes] = set()
 
@@ -253,6 +254,7 @@ class Life:
         if was_equal and not said.error and not said.verified and any(i.kind == "f" for i in wanted.values()):
             self._blame(f"both ends agree, and it says: {said.sentence}")
         if said.level is not None:
+            self.damaged = False
             # It was compared in this run, and agrees.
             root = os.path.realpath(os.fsencode(self.destination))
             self.remembered = {

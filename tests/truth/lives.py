@@ -55,11 +55,12 @@ def main(kind: str, number: int, seeded: int, kept: str | None = None) -> int:
         try:
             lives(kind, number, seeded, phases=(Phase.generate, *shrink))
         except Untrue as lie:
-            print(f"UNTRUE (lives.py {kind} {number} {seeded}): {lie}", flush=True)
-    if kept is None:
-        print(Truth.counts.text(), flush=True)
-    else:
-        Path(kept).write_bytes(pickle.dumps(Truth.counts))
+            print(f"UNTRUE (tests/truth/lives.py {kind} {number} {seeded}): {lie}", flush=True)
+        finally:
+            if kept is None:
+                print(Truth.counts.text(), flush=True)
+            else:
+                Path(kept).write_bytes(pickle.dumps(Truth.counts))
     return 1 if Truth.counts.shortest else 0
 
 

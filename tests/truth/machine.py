@@ -188,6 +188,7 @@ class Truth(Life, RuleBasedStateMachine):
                 return
             for file in files:
                 file.write_bytes(file.read_bytes()[:-3])
+            self.damaged = True
         elif not self._moved(*(("visit", "moved") if what == "moved" else ("moved", "visit"))):
             return
         self.counts.things[self.kind, "RDS", what] += 1

@@ -95,10 +95,11 @@ class OneRun:
         self.chain, self.beamtime, self.site, self.kill = chain, beamtime, site, kill
         self.part = ""
         self.instance = Instance(run_id)
+        now = datetime.now(UTC)
         self.context: Any = {
             "run_id": run_id,
             "ti": self.instance,
-            "dag_run": SimpleNamespace(run_type="manual", run_id=run_id, start_date=datetime.now(UTC)),
+            "dag_run": SimpleNamespace(run_type="manual", run_id=run_id, start_date=now, logical_date=now),
         }
         self._known = {"beamtime": beamtime, "site": site}
 
@@ -108,8 +109,11 @@ class OneRun:
             yield "dry_run", operators.DryRun(task_id="dry_run", **self._known)
             yield "parse_totals", operators.ParseTotals(task_id="parse_totals", **self._known)
             folders = self.instance.xcom_pull("parse_totals")
+            # Airflow numbers the folders as they are listed, and begins with any.
             for folder in [None] if folders is None else order(list(folders)):
+                self.instance.map_index = -1 if folders is None else folders.index(folder)
                 yield "transfer", operators.Transfer(task_id="transfer", folder=folder, **self._known)
+        self.instance.map_index = -1
         yield "verify_sizes", operators.VerifySizes(task_id="verify_sizes", **self._known)
         yield "certify", operators.Certify(task_id="certify", **self._known)
 
@@ -119,11 +123,12 @@ class OneRun:
         if name == "verify_access" and self._knows_facts(task):
             return
         # Airflow tries again what may pass; one try more is enough to see that it did.
-        for left in (1, 0):
+        for number in range(1, self.instance.max_tries + 2):
+            self.instance.try_number = number
             try:
                 value = self._once(name, task)
             except TransientError:
-                if not left:
+                if number > self.instance.max_tries:
                     raise
             else:
                 break

@@ -103,6 +103,8 @@ class WaitingAgent:
             (sys.executable, "-I", "-c", _WAITS, str(INCLUDE)),
             stdout=subprocess.PIPE,
             text=True,
+            # A signal to the test's group ends the test first.
+            start_new_session=True,
         )
         assert self._process.stdout is not None
         port = self._process.stdout.readline().strip()

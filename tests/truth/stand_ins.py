@@ -31,7 +31,7 @@ class Store:
 class Instance:
     """A task instance: it has the XComs, and nobody else asks for anything."""
 
-    dag_id, map_index, try_number = "truth", -1, 1
+    dag_id, map_index, try_number, max_tries = "truth", -1, 1, 1
 
     def __init__(self, run_id: str) -> None:
         self.run_id, self.task_id = run_id, ""

@@ -59,6 +59,68 @@ def test_what_was_found_to_differ_is_not_forgotten(counts: Counts, kind: str) ->
         machine.teardown()
 
 
+def somebody(machine: Truth, what: str) -> None:
+    """Let a person do one thing."""
+    match what:
+        case "gives the copies their sources' times":
+            machine.damage_destination(things=[("retime", 0, 1)])
+        case "moves the copy":
+            machine.happens_on_rds("moved")
+        case "names a folder of it, or all of it again":
+            machine.change_entry("narrow", 0)
+        case "leaves the file out, or not any more":
+            machine.change_entry("exclude", 2)
+        case "names the destination by a link":
+            machine.change_entry("destination", 2)
+        case "names another source":
+            machine.change_entry("source", 5)
+        case "damages what is remembered":
+            machine.happens_on_rds("memory damaged")
+        case "fetches":
+            machine.sync(level="sizes", samples=1, seed=4, streams=1)
+
+
+TIMES, MOVES, FOLDER = (
+    "gives the copies their sources' times",
+    "moves the copy",
+    "names a folder of it, or all of it again",
+)
+LEAVES_OUT = "leaves the file out, or not any more"
+
+
+@pytest.mark.parametrize("kind", ["rsync", "sftp"])
+@pytest.mark.parametrize(
+    "steps",
+    [
+        (TIMES,),
+        (MOVES, TIMES),
+        (FOLDER, TIMES),
+        (MOVES, FOLDER, TIMES),
+        (FOLDER, TIMES, FOLDER, TIMES),
+        (LEAVES_OUT, "fetches", LEAVES_OUT, TIMES),
+        ("names the destination by a link", TIMES),
+        ("names another source", TIMES),
+        ("damages what is remembered", TIMES),
+    ],
+)
+def test_nothing_that_somebody_does_makes_it_verified(
+    counts: Counts, kind: str, steps: tuple[str, ...]
+) -> None:
+    machine: Truth = type("Truth", (Truth,), {"kind": kind})()
+    try:
+        machine.begin(chosen={1}, odd=2, link=False, how="copied")
+        at = machine.at_destination.paths("f").index(b"raw/b.dat")
+        machine.damage_destination(things=[("flip", at, 1)])
+        machine.verify_only(level="full", samples=1, seed=1)
+        assert len(machine.remembered) == 1
+        for step in steps:
+            somebody(machine, step)
+        machine.verify_only(level="sizes", samples=1, seed=2)
+        assert machine.steps[-1].startswith("  -> NOT VERIFIED")
+    finally:
+        machine.teardown()
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("kind", "number"), [("rsync", 10), ("ftps", 1), ("sftp", 1)])
 def test_short_lives(counts: Counts, kind: str, number: int) -> None:
