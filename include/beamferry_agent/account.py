@@ -19,6 +19,11 @@ _WAIT_SECONDS = 120
 _LOCK = "account.lock"
 
 
+def answer(text: str) -> str:
+    """Answer an AccountRequest."""
+    return prepare(AccountRequest.from_json(text)).to_json()
+
+
 def prepare(request: AccountRequest) -> AccountAnswer:
     """Do the request's steps and return what became of each.
 

@@ -7,10 +7,6 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 VERSION = 2
 
 
-class DamagedListsError(Exception):
-    """The lists on RDS-SSH cannot be what was found: nothing is concluded from them."""
-
-
 # Entries of one end that the other does not have in this form; paths of files whose content differs; those of them that
 # the source itself reads differently each time; paths that differed before and could not be compared again.
 LISTS = ("only_source", "only_destination", "mismatches", "unstable", "unresolved")

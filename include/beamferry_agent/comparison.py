@@ -7,9 +7,15 @@ from contextlib import ExitStack
 from typing import IO, Dict, Iterable, Iterator, List
 from typing import Counter as CounterOf
 
-from beamferry_agent.answers import COUNTED, LISTS, Comparison, ComparisonRequest, DamagedListsError
+from beamferry_agent.answers import COUNTED, LISTS, Comparison, ComparisonRequest
 from beamferry_agent.differences import COUNTED_AS, KINDS, Pairs, Rules, differences
+from beamferry_agent.errors import DamagedListsError
 from beamferry_agent.records import Entry, decode_name, read_names, read_records
+
+
+def answer(text: str) -> str:
+    """Answer a ComparisonRequest. Raises DamagedListsError."""
+    return compare_lists(ComparisonRequest.from_json(text)).to_json()
 
 
 def compare_lists(request: ComparisonRequest) -> Comparison:

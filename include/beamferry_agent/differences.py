@@ -7,7 +7,8 @@ from operator import itemgetter
 from typing import Counter as CounterOf
 from typing import FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
-from beamferry_agent.answers import LISTS, DamagedListsError
+from beamferry_agent.answers import LISTS
+from beamferry_agent.errors import DamagedListsError
 from beamferry_agent.marks import MARKS
 from beamferry_agent.records import FILE, FOLDER, LINK, OTHER, Entry, encode_name
 

@@ -4,8 +4,8 @@ import os
 import re
 from typing import IO, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from beamferry_agent.answers import DamagedListsError
 from beamferry_agent.destination import PARTIAL
+from beamferry_agent.errors import DamagedListsError
 from beamferry_agent.sessions import word
 
 # A path has at most 4096 bytes; more than that without a line's end is no listing.

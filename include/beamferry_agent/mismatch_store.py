@@ -6,7 +6,7 @@ import os
 from contextlib import contextmanager
 from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
-from beamferry_agent.answers import DamagedListsError
+from beamferry_agent.errors import DamagedListsError
 from beamferry_agent.places import PlaceError, open_below, write_whole
 from beamferry_agent.records import read_names
 

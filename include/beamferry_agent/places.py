@@ -7,6 +7,8 @@ import sys
 from contextlib import contextmanager
 from typing import Iterator, List, NamedTuple, Optional, Tuple
 
+from beamferry_agent.errors import AgentError
+
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # On the way: a folder that may be passed and not read, as /home often is.
 _PASSED = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -15,12 +17,16 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_LINKS = 40
 
 
-class PlaceError(Exception):
+class PlaceError(AgentError):
     """A place cannot be used: somebody else's link is in the way, or the system says no. The message is a clause."""
+
+    exit_code = 73
 
 
 class FullError(PlaceError):
     """There is no room, or no quota, left."""
+
+    exit_code = 11
 
 
 class Followed(NamedTuple):

@@ -8,6 +8,12 @@ _FOLDER_MODE = 0o755
 _FILE_MODE = 0o644
 
 
+def answer(text: str) -> str:
+    """Answer a PublicationRequest. Raises PlaceError."""
+    publish(PublicationRequest.from_json(text))
+    return "{}"
+
+
 def publish(request: PublicationRequest) -> None:
     """Write the request's files, each whole or not at all.
 

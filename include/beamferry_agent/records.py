@@ -2,7 +2,7 @@
 
 from typing import IO, Iterator, NamedTuple
 
-from beamferry_agent.answers import DamagedListsError
+from beamferry_agent.errors import DamagedListsError
 
 # A path has at most 4096 bytes, and so has what a link holds; the rest is numbers.
 _RECORD_LIMIT = 16 * 1024

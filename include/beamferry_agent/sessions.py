@@ -6,6 +6,8 @@ import subprocess
 from types import TracebackType
 from typing import IO, Optional, Tuple, Type, Union
 
+from beamferry_agent.errors import AgentError
+
 # What is kept of a session's complaints.
 _WORDS_LIMIT = 64 * 1024
 _REASON_LIMIT = 200
@@ -19,16 +21,16 @@ _BUSY = re.compile(rb"421|[Tt]oo many|maximum number")
 _REFUSED = re.compile(rb"Access failed: (?!4\d\d)")
 
 
-class SourceError(Exception):
+class SourceError(AgentError):
     """The facility could not be asked, or does not answer as it must.
 
-    ``code``: the job's, see ``lftp_complaints.py``. ``words``: lines for people, the tool's and ours.
+    ``exit_code``: see ``lftp_complaints.py``. ``words``: lines for people, the tool's and ours, with names as they are.
     """
 
     def __init__(self, code: int, words: bytes) -> None:
         """Take both."""
         super().__init__(code)
-        self.code = code
+        self.exit_code = code
         self.words = words
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Dict, Iterable, Iterator
 
+from beamferry_agent.errors import AgentError
 from beamferry_agent.names import LONG, PLAIN, TRIALS, Lacks, Refused, lacking, long_name, unheld
 from beamferry_agent.places import PlaceError, make_file, place_error, private_folder
 from beamferry_agent.records import FOLDER, read_names
@@ -35,8 +36,10 @@ _ESCAPED = re.compile(rb"\\#([0-7]{3})")
 _TO_ESCAPE = re.compile(rb"[^ -~]|\\(?=#[0-7]{3})")
 
 
-class NamesError(Exception):
+class NamesError(AgentError):
     """Names cannot be held. The message counts them, and has a line for each of the first ones."""
+
+    exit_code = 72
 
 
 def names(text: str) -> str:

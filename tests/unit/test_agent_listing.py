@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beamferry_agent.answers import DamagedListsError
+from beamferry_agent.errors import DamagedListsError
 from beamferry_agent.listing_answers import FolderAnswer, Scope, judge, lines_of, read_answers, read_counts
 from beamferry_agent.sessions import Facility
 

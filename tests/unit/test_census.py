@@ -17,7 +17,7 @@ from beamferry import census
 from beamferry.beamtime import Level, Site
 from beamferry.facilities.diamond import DiamondBeamtime
 from beamferry_agent import records
-from beamferry_agent.answers import DamagedListsError
+from beamferry_agent.errors import DamagedListsError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,7 +19,8 @@ from beamferry.differences import Difference
 from beamferry.errors import PermanentError, TransientError
 from beamferry.verification import Ends, Listed, Outcome, Verdict, is_complete, judge, request, safe
 from beamferry_agent import comparison, differences
-from beamferry_agent.answers import LISTS, Comparison, ComparisonRequest, DamagedListsError
+from beamferry_agent.answers import LISTS, Comparison, ComparisonRequest
+from beamferry_agent.errors import DamagedListsError
 from beamferry_agent.records import FILE, FOLDER, LINK, OTHER, Entry, decode_name
 
 if TYPE_CHECKING:

@@ -1,0 +1,13 @@
+"""What a request ends with when it cannot be answered."""
+
+
+class AgentError(Exception):
+    """A request cannot be answered; the message is a clause for people, ``exit_code`` as the other jobs have it."""
+
+    exit_code = 78
+
+
+class DamagedListsError(AgentError):
+    """The lists on RDS-SSH cannot be what was found: nothing is concluded from them."""
+
+    exit_code = 65
