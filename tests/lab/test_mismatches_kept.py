@@ -55,7 +55,7 @@ def lead_to(engine: Engine, source: Path, destination: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("second", [-1, 0, 1, 2, 3])
+@pytest.mark.parametrize("second", [0, 1, 3])
 def test_a_source_of_the_first_seconds_of_all_is_fetched_again_too(copied: Engine, second: int) -> None:
     os.utime(copied.source / DAMAGED, (second, second))
     copied.fetch()
