@@ -52,9 +52,9 @@ case "$*" in
     echo "chain: ${{CHAIN_FAIL-passed}}"
     exit "${{CHAIN_FAIL:-0}}"
     ;;
-  "-m pytest -m not long tests/lab")
-    echo "lab: ${{LAB_FAIL-passed}}"
-    exit "${{LAB_FAIL:-0}}"
+  "-m pytest -m not long tests/lab/test_lftp_"*)
+    echo "lftp: ${{LFTP_FAIL-passed}}"
+    exit "${{LFTP_FAIL:-0}}"
     ;;
   *) echo "venv:$(printf ' [%s]' "$@")" >>"$CALLS"; exit "${{VENV_FAILS:-0}}" ;;
 esac
@@ -248,21 +248,19 @@ def test_the_containers_are_tested_beside_the_others_where_an_engine_is(tested: 
     tested.logged("docker")
     done = tested.run("test")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "lab: passed\ncontainers: passed\nchain: passed\n"
+    assert done.stdout == "lftp: passed\ncontainers: passed\nchain: passed\n"
     calls = tested.calls()
-    assert (
-        f"venv: [-m] [pytest] [-m] [not long] {WITHOUT_CONTAINERS} [--ignore=tests/lab] {WITHOUT_CHAIN}"
-        in calls
-    )
+    without = f"{WITHOUT_CONTAINERS} [--ignore-glob=tests/lab/test_lftp_*.py] {WITHOUT_CHAIN}"
+    assert f"venv: [-m] [pytest] [-m] [not long] {without}" in calls
     assert "docker: compose --profile lab config --quiet" in calls
 
 
-@pytest.mark.parametrize("failure", ["CONTAINERS_FAIL", "CHAIN_FAIL", "LAB_FAIL", "VENV_FAILS"])
+@pytest.mark.parametrize("failure", ["CONTAINERS_FAIL", "CHAIN_FAIL", "LFTP_FAIL", "VENV_FAILS"])
 def test_a_failure_of_any_is_one_of_the_whole(tested: Machine, failure: str) -> None:
     tested.logged("docker")
     done = tested.run("test", **{failure: "3"})
     assert done.returncode == 3
-    assert re.fullmatch(r"lab: \w+\ncontainers: \w+\nchain: \w+\n", done.stdout)
+    assert re.fullmatch(r"lftp: \w+\ncontainers: \w+\nchain: \w+\n", done.stdout)
 
 
 def test_without_an_engine_a_person_is_told_what_is_left_out(tested: Machine) -> None:
