@@ -120,9 +120,9 @@ class Store:
             try:
                 other, paths = _read(folder, name, pair)
             except DamagedListsError:
-                other = pair if name == _name(pair) else _pair_of_head(folder, name)
-                if _touches(other, pair):
-                    yield name, other, None
+                damaged = pair if name == _name(pair) else _pair_of_head(folder, name)
+                if damaged is not None and _touches(damaged, pair):
+                    yield name, damaged, None
             else:
                 yield name, other, paths
 
@@ -170,12 +170,12 @@ def _read(folder: int, name: str, wanted: Pair) -> Tuple[Pair, List[bytes]]:
     return pair, paths
 
 
-def _pair_of_head(folder: int, name: str) -> Pair:
-    """Return the pair of a damaged file, one of nothing where its beginning is lost."""
+def _pair_of_head(folder: int, name: str) -> Optional[Pair]:
+    """Return the pair of a damaged file, None where its beginning is lost."""
     with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder), "rb") as file:
         _, source, destination, *_ = file.read(_HEAD_LIMIT).split(b"\0") + [b""] * 3
     pair = Pair(source, destination)
-    return pair if _name(pair) == name else Pair(b"", b"")
+    return pair if _name(pair) == name else None
 
 
 def _touches(one: Pair, other: Pair) -> bool:

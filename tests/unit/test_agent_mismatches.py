@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beamferry_agent.errors import DamagedListsError
 from beamferry_agent.marks import fetchable, mark
 from beamferry_agent.mismatch_store import Pair, Store, pair_of
 from beamferry_agent.mismatches import recall, suspect
@@ -88,6 +89,17 @@ def test_what_is_forgotten_leaves_nothing_behind(store: Store) -> None:
     change(store, other, set(), remove={pair: {b"c"}, other: {b"y"}})
     assert remembered(store, pair) == []
     assert list(Path(store.folder).glob("[!.]*")) == []
+
+
+@pytest.mark.parametrize("left", [b"", b"\0" * 14, b"beamferry mismatches 2 1\0host:/a"])
+def test_a_file_whose_beginning_is_lost_is_damaged_for_its_own_pair_alone(store: Store, left: bytes) -> None:
+    pair, other = Pair(b"host:/a", b"/rds/a"), Pair(b"host:/b", b"/rds/b")
+    change(store, pair, {b"x"})
+    (file,) = Path(store.folder).glob("[!.]*")
+    file.write_bytes(left)
+    assert remembered(store, other) == []
+    with pytest.raises(DamagedListsError, match="is not whole"):
+        remembered(store, pair)
 
 
 def test_a_link_to_a_destination_makes_no_other_one(tmp_path: Path) -> None:
