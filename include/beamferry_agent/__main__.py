@@ -36,12 +36,7 @@ def main() -> int:
         answer = getattr(import_module("beamferry_agent." + module), function)
         sys.stdout.write(answer(sys.stdin.read()) + "\n")
     except AgentError as error:
-        words = getattr(error, "words", None)
-        if words is None:
-            sys.stderr.write("agent: {}\n".format(error))
-        else:
-            # Lines as the facility's tools tell them.
-            sys.stderr.buffer.write(words)
+        sys.stderr.buffer.write(error.told())
         return error.exit_code
     except ValueError as error:
         sys.stderr.write("agent: {}\n".format(error))

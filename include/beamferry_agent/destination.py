@@ -3,9 +3,10 @@
 import json
 import os
 import stat
-from typing import Dict
+from contextlib import contextmanager
+from typing import Dict, Iterator, Tuple
 
-from beamferry_agent.places import PlaceError, follow, open_below, refuse_shared
+from beamferry_agent.places import PlaceError, follow, open_below, place_error, refuse_shared
 
 # As rsync's --partial-dir names it; nothing of that name comes from the source.
 PARTIAL = ".beamferry-partial"
@@ -31,10 +32,8 @@ def prepare(text: str) -> str:
     else's, or others can write to it.
     """
     asked = _fields(text)
-    followed = follow(asked["destination"])
-    os.close(followed.handle)
-    destination = os.path.join(followed.real, *followed.left)
-    with open_below(followed.real, destination, _DATA_MODE):
+    destination = resolve(text)
+    with open_below("/", destination, _DATA_MODE):
         pass
     place = destination
     for part in asked["below"].split("/"):
@@ -50,14 +49,7 @@ def receive_range(text: str) -> str:
     ``name`` is a file that holds the name. The bytes come from descriptor 3. Raises PlaceError.
     """
     asked = _fields(text)
-    destination = asked["destination"]
-    with open(asked["name"], "rb") as file:
-        folder_name, name = os.path.split(os.fsdecode(file.read()))
-    above = os.path.join(destination, folder_name) if folder_name else destination
-    with open_below(destination, above, _DATA_MODE):
-        pass
-    place = os.path.join(above, PARTIAL)
-    with open_below(destination, place, _OWN_MODE) as folder:
+    with _open_partials(asked) as (folder, place, name):
         refuse_shared(folder, place)
         partial = _open_partial(folder, name, os.path.join(place, name))
         os.dup2(_BYTES, 0)
@@ -68,18 +60,27 @@ def receive_range(text: str) -> str:
 
 def discard(text: str) -> str:
     """Answer ``{"destination", "name"}``: remove a file's partial, and no other file. Raises PlaceError."""
-    asked = _fields(text)
-    with open(asked["name"], "rb") as file:
-        folder_name, name = os.path.split(os.fsdecode(file.read()))
-    place = os.path.join(asked["destination"], folder_name, PARTIAL)
-    with open_below(asked["destination"], place, _OWN_MODE) as folder:
+    with _open_partials(_fields(text)) as (folder, place, name):
         try:
             os.unlink(name, dir_fd=folder)
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise PlaceError("{}: {}".format(os.path.join(place, name), error.strerror))
+            raise place_error(os.path.join(place, name), error)
     return ""
+
+
+@contextmanager
+def _open_partials(asked: Dict[str, str]) -> Iterator[Tuple[int, str, str]]:
+    """Open the folder of a file's partial, made where it is missing; yield it, its path and the file's name in it."""
+    destination = asked["destination"]
+    with open(asked["name"], "rb") as file:
+        above, name = os.path.split(os.path.join(destination, os.fsdecode(file.read())))
+    with open_below(destination, above, _DATA_MODE):
+        pass
+    place = os.path.join(above, PARTIAL)
+    with open_below(destination, place, _OWN_MODE) as folder:
+        yield folder, place, name
 
 
 def _open_partial(folder: int, name: str, place: str) -> int:
@@ -87,7 +88,7 @@ def _open_partial(folder: int, name: str, place: str) -> int:
     try:
         handle = os.open(name, flags, 0o600, dir_fd=folder)
     except OSError as error:
-        raise PlaceError("{}: {}".format(place, error.strerror))
+        raise place_error(place, error)
     found = os.fstat(handle)
     if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
         os.close(handle)

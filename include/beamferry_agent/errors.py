@@ -6,6 +6,10 @@ class AgentError(Exception):
 
     exit_code = 78
 
+    def told(self) -> bytes:
+        """Return what goes to stderr."""
+        return "agent: {}\n".format(self).encode("utf-8", "backslashreplace")
+
 
 class DamagedListsError(AgentError):
     """The lists on RDS-SSH cannot be what was found: nothing is concluded from them."""

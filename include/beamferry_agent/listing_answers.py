@@ -15,6 +15,7 @@ _ENTRY = re.compile(rb"([-dlbcps])[-rwxsStT]+ +(?:([0-9]+|-) +)?T(-?[0-9]+) ", r
 _KINDS = {b"-": b"f", b"d": b"d", b"l": b"l"}
 # Where a facility keeps the tokens that open the beamtime's live data streams; DESY's name for them.
 _TOKENS = re.compile(rb"shared/asapo-token[^/]*\.txt", re.DOTALL)
+_PARTIAL = os.fsencode(PARTIAL)
 _PROMPT_CD, _PROMPT_LS, _PROMPT_BYE = b"sftp> cd ", b"sftp> ls ", b"sftp> bye"
 
 
@@ -169,7 +170,7 @@ def judge(answer: FolderAnswer, scope: Scope, by_names: bool) -> Judged:
             judged.faults.append(b"unreadable-line: " + answer.folder + b": no size of " + name)
             continue
         # What a transfer keeps for itself at RDS has this name: it is not fetched, and so it is missing there.
-        if kind == b"d" and name != os.fsencode(PARTIAL):
+        if kind == b"d" and name != _PARTIAL:
             judged.folders.append(path)
         judged.records.append(
             b"//".join((path, kind, str(size or 0).encode(), str(modified).encode(), target)) + b"\0"

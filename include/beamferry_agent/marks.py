@@ -5,7 +5,8 @@ import re
 import stat
 from typing import IO, Iterable, Iterator, Optional, Tuple
 
-from beamferry_agent.places import PlaceError
+from beamferry_agent.places import PlaceError, place_error
+from beamferry_agent.records import unescape_name
 
 # Long before any beamtime: whatever compares size and time, be it a plain rsync of a person, then fetches such a copy
 # again. The second one is for a source that has nearly that time itself.
@@ -15,13 +16,12 @@ _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # As dry_run.sh asks for them: a mark, the changes, the size, the name.
 _LINE = re.compile(rb"@ >f(?P<changes>\S*) \d+ (?P<name>.*)", re.DOTALL)
 _TIME = 2
-_ESCAPE = re.compile(rb"\\#([0-7]{3})")
 
 
 def fetchable(lines: IO[bytes]) -> Iterator[bytes]:
     """Yield the files that rsync would fetch and that have their source's time, of the lines of a dry run by all.
 
-    Rsync tells of times by a letter, and writes what is not printable as ``\\#ooo``.
+    Rsync tells of times by a letter.
     """
     for line in lines:
         match = _LINE.fullmatch(line[:-1] if line.endswith(b"\n") else line)
@@ -31,7 +31,7 @@ def fetchable(lines: IO[bytes]) -> Iterator[bytes]:
         # All are "+" for a file that is not here.
         if changes[_TIME : _TIME + 1] in (b"t", b"+"):
             continue
-        yield _ESCAPE.sub(lambda found: bytes((int(found.group(1), 8),)), match.group("name"))
+        yield unescape_name(match.group("name"))
 
 
 def mark(destination: bytes, copies: Iterable[Tuple[bytes, Optional[int]]]) -> None:
@@ -44,7 +44,7 @@ def mark(destination: bytes, copies: Iterable[Tuple[bytes, Optional[int]]]) -> N
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
-        raise PlaceError("{}: {}".format(os.fsdecode(destination), error.strerror))
+        raise place_error(os.fsdecode(destination), error)
     try:
         for path, modified in copies:
             _mark(root, path, modified, os.path.join(destination, path))

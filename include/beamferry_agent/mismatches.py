@@ -2,7 +2,7 @@
 
 import json
 import os
-from typing import Dict, Iterable, Iterator, List, Set
+from typing import Dict, Iterable, Iterator, List, Set, Tuple
 
 from beamferry_agent.marks import fetchable, mark
 from beamferry_agent.mismatch_store import Pair, Spot, Store, in_order, pair_of
@@ -53,11 +53,10 @@ def remember(text: str) -> str:
         store.put_aside(folder, pair)
         old = store.find(folder, pair, pass_damaged=True)
         differ = set(_read_list(lists, "mismatches"))
-        done = {path for path in _read_list(lists, "sampled") if path in old} - differ
-        unresolved: Set[bytes] = set()
-        for path in _judge(pair, lists, set(old) - differ - done, done):
-            if _is_here(pair, path, old[path]):
-                unresolved.add(path)
+        agree = {path for path in _read_list(lists, "sampled") if path in old} - differ
+        settled, untold = _judge(pair, lists, set(old) - differ - agree)
+        unresolved = {path for path in untold if _is_here(pair, path, old[path])}
+        done = agree | settled
         remove: Dict[Pair, Set[bytes]] = {}
         for path in done:
             for spot in old[path]:
@@ -102,24 +101,21 @@ def _is_here(pair: Pair, path: bytes, spots: List[Spot]) -> bool:
     return any(spot.copy == copy or not os.path.lexists(spot.copy) for spot in spots)
 
 
-def _judge(pair: Pair, folder: str, left: Set[bytes], done: Set[bytes]) -> Iterator[bytes]:
-    """Yield what nothing else in the comparison tells of; what needs no memory any more is added to ``done``."""
+def _judge(pair: Pair, folder: str, left: Set[bytes]) -> Tuple[Set[bytes], Set[bytes]]:
+    """Return which paths need no memory any more, and which nothing else in the comparison tells of."""
     here, there = (_find(folder, name, left) for name in ("source.census", "destination.census"))
+    settled: Set[bytes] = set()
+    untold: Set[bytes] = set()
     for path in left:
         source, copy = here.get(path), there.get(path)
         if source is None and copy is None:
-            if os.path.lexists(os.path.join(pair.destination, path)):
-                yield path
-            else:
-                done.add(path)
+            (untold if os.path.lexists(os.path.join(pair.destination, path)) else settled).add(path)
         elif source is not None and copy is not None and _alike(source, copy):
             # Links and empty files have no content that could differ.
-            if source.kind != FILE or source.size == 0:
-                done.add(path)
-            else:
-                yield path
+            (settled if source.kind != FILE or source.size == 0 else untold).add(path)
         elif source is None:
-            yield path
+            untold.add(path)
+    return settled, untold
 
 
 def _mark_found(pair: Pair, folder: str, differ: Set[bytes]) -> None:

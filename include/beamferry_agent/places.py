@@ -5,7 +5,7 @@ import os
 import stat
 import sys
 from contextlib import contextmanager
-from typing import Iterator, List, NamedTuple, Optional, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Tuple, Type
 
 from beamferry_agent.errors import AgentError
 
@@ -202,8 +202,7 @@ def write_whole(folder: int, name: str, content: bytes, mode: int) -> None:
             raise
         os.fsync(folder)
     except OSError as error:
-        kind = FullError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else PlaceError
-        raise kind("{} cannot be written ({})".format(name, error.strerror))
+        raise _kind(error)("{} cannot be written ({})".format(name, error.strerror))
 
 
 @contextmanager
@@ -251,8 +250,11 @@ def make_file(folder: int, name: bytes) -> None:
 
 def place_error(path: str, error: OSError) -> PlaceError:
     """Return the error of a place that the system says no to."""
-    kind = FullError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else PlaceError
-    return kind("{}: {}".format(path, error.strerror))
+    return _kind(error)("{}: {}".format(path, error.strerror))
+
+
+def _kind(error: OSError) -> Type[PlaceError]:
+    return FullError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else PlaceError
 
 
 def _unused_name(name: str) -> str:

@@ -1,5 +1,6 @@
 """Records of a census, as both ends list what they hold, read one at a time."""
 
+import re
 from typing import IO, Iterator, NamedTuple
 
 from beamferry_agent.errors import DamagedListsError
@@ -7,6 +8,8 @@ from beamferry_agent.errors import DamagedListsError
 # A path has at most 4096 bytes, and so has what a link holds; the rest is numbers.
 _RECORD_LIMIT = 16 * 1024
 _CHUNK = 64 * 1024
+# What rsync prints in the place of a byte; it does so with a backslash as well where that would look like it.
+_ESCAPED = re.compile(rb"\\#([0-7]{3})")
 # PATH//TYPE//SIZE//MTIME//LINKTARGET: no path holds '//', and the link's target, which may, comes last.
 _SEPARATOR = b"//"
 
@@ -51,6 +54,15 @@ def read_names(stream: IO[bytes]) -> Iterator[bytes]:
             raise DamagedListsError("an entry is longer than a path can be")
     if rest:
         raise DamagedListsError("a list ends in the middle of an entry")
+
+
+def unescape_name(name: bytes) -> bytes:
+    """Return a name as it is of what rsync prints where LC_ALL is C: ``\\#ooo`` in the place of a byte."""
+    return _ESCAPED.sub(_unescaped, name)
+
+
+def _unescaped(match: "re.Match[bytes]") -> bytes:
+    return bytes((int(match.group(1), 8) & 0xFF,))
 
 
 def decode_name(name: bytes) -> str:

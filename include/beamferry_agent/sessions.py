@@ -31,7 +31,11 @@ class SourceError(AgentError):
         """Take both."""
         super().__init__(code)
         self.exit_code = code
-        self.words = words
+        self._words = words
+
+    def told(self) -> bytes:
+        """Return the words: they are lines already."""
+        return self._words
 
 
 def failed_session(words: bytes) -> SourceError:

@@ -13,7 +13,7 @@ from typing import Dict, Iterable, Iterator
 from beamferry_agent.errors import AgentError
 from beamferry_agent.names import LONG, PLAIN, TRIALS, Lacks, Refused, lacking, long_name, unheld
 from beamferry_agent.places import PlaceError, make_file, place_error, private_folder
-from beamferry_agent.records import FOLDER, read_names
+from beamferry_agent.records import FOLDER, read_names, unescape_name
 
 # Names in a message; more than this helps nobody, the file has them all.
 _NAMED = 20
@@ -31,8 +31,7 @@ _OF_THE_FOLDER = frozenset(
         errno.ENOTCONN,
     )
 )
-# What rsync prints in the place of a byte; it does so with a backslash as well where that would look like it.
-_ESCAPED = re.compile(rb"\\#([0-7]{3})")
+# As rsync escapes names, see records.unescape_name.
 _TO_ESCAPE = re.compile(rb"[^ -~]|\\(?=#[0-7]{3})")
 
 
@@ -84,10 +83,6 @@ def _escaped(match: "re.Match[bytes]") -> bytes:
     return "\\#{:03o}".format(match.group()[0]).encode()
 
 
-def _unescaped(match: "re.Match[bytes]") -> bytes:
-    return bytes((int(match.group(1), 8) & 0xFF,))
-
-
 def _paths(asked: Dict[str, str]) -> Iterator[bytes]:
     """Yield the paths of a request's list, those of folders with ``/`` at their end."""
     if "records" in asked:
@@ -99,7 +94,7 @@ def _paths(asked: Dict[str, str]) -> Iterator[bytes]:
     for place in (asked["todo"], asked["others"]):
         with open(place, "rb") as file:
             for line in file:
-                path = _ESCAPED.sub(_unescaped, line.rstrip(b"\n").split(b" ", 1)[1])
+                path = unescape_name(line.rstrip(b"\n").split(b" ", 1)[1])
                 # The beamtime's own folder has a line of its own.
                 if path != b"./":
                     yield path

@@ -6,7 +6,7 @@
 # holds '//', so the first one ends the path. TYPE is f, d, l or o (anything else).
 
 # Prints a POSIX shell script that lists a folder, the same for both ends.
-census_script() { # FOLDER [FILE-FOR-THE-PARTIAL-FOLDERS]
+census_script() { # FOLDER [FILE-FOR-THE-PARTIAL-FOLDERS]: with a file the folder is the one at RDS
   local path kind
   printf 'LC_ALL=C TZ=UTC0; export LC_ALL TZ; cd %s || exit 66\n' "$(quoted "$1")"
   # %Ts, whole seconds, is not in find's manual: ask before relying on it.

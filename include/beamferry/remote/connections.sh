@@ -95,18 +95,23 @@ read_fates() {
     $0 != "in" { reason = reason $0 "\n" }' "$live"/out.* >"$live/fates"
 }
 
-# Takes the pass's fates off what is to come, and ends the job when it cannot go on; after the last pass it does nothing.
-end_pass() { # NEW-FATES NEW-BYTES-OF-UNFINISHED-FILES
-  local got_in
+# Takes off what is to come the files of the pass that had their turn.
+drop_fates() {
   awk -v fates="$live/fates" '
     BEGIN { while ((getline line < fates) > 0) { split(line, field, " "); done[field[2]] = 1 } }
     !(NR in done)' "$live/pending" >"$live/left"
+  mv -f "$live/left" "$live/pending"
+}
+
+# Takes the pass's fates off what is to come, and ends the job when it cannot go on; after the last pass it does nothing.
+end_pass() { # NEW-FATES NEW-BYTES-OF-UNFINISHED-FILES
+  local got_in
+  drop_fates
   got_in=$(cat "$live"/out.* | grep -cx in || :)
   cat "$live"/out.* | awk -v words="$LOST|$FULL" -v of_a_file="$OF_A_FILE" '
     $0 ~ words && $0 !~ of_a_file' >"$live/fatal" || :
   # What was counted is not counted again.
   rm -f "$live"/out.*
-  mv -f "$live/left" "$live/pending"
   [[ -s $live/pending ]] || return 0
   # More files than one pass has are no loss.
   (($(wc -l <"$live/fates") == $(wc -l <"$live/pass"))) || lost=$((lost + 1))

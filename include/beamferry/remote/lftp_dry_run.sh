@@ -7,8 +7,8 @@
 #
 # Leaves W/source.census (all that was listed), W/damaged (paths whose content differed when it was compared), W/todo
 # (records PATH//f//SIZE//MTIME// of the files to fetch), W/todo.totals and W/modify_window. Ends with 72 if the
-# destination cannot hold a name: W/names_refused has a line for each of them. $BEAMFERRY_JOB/stats has a line "total" and one for each folder, "." being the
-# files in the beamtime's own folder: KIND FILES BYTES FILES-TO-FETCH BYTES-TO-FETCH
+# destination cannot hold a name: W/names_refused has a line for each of them. $BEAMFERRY_JOB/stats has a line "total" and
+# one for each folder, "." being the files in the beamtime's own folder: KIND FILES BYTES FILES-TO-FETCH BYTES-TO-FETCH
 # FOLDERS-TO-MAKE NAME.
 set -euo pipefail
 here=$(dirname "$0")
@@ -73,7 +73,7 @@ list_source "$scratch/source.census"
 
 : >"$scratch/destination"
 if [[ -d $destination ]]; then
-  census_script "$destination" >"$scratch/destination.sh"
+  census_script "$destination" /dev/null >"$scratch/destination.sh"
   sh -s <"$scratch/destination.sh" >"$scratch/destination.raw" 2>>"$errors" || finish 23
   sorted -o "$scratch/destination" "$scratch/destination.raw" 2>>"$errors" || finish 11
   rm -f "$scratch/destination.raw"

@@ -175,6 +175,12 @@ read_odd_fates() {
   sed -n 's/^unread [0-9]* /beamferry: unread: /p' "$live/odd" >>"$errors"
 }
 
+# Has the files of a list read, as connections.sh wants them.
+make_pending() { # LIST
+  awk 'BEGIN { RS = "\0" }
+    { at = index($0, "//"); printf "- %s - %s\n", substr($0, at + 5), substr($0, 1, at - 1) }' "$1" >"$live/pending"
+}
+
 # Reads the source once more, and writes a line "HASH PATH" of each file to `live`/sums.TURN.
 write_digest() { # TURN
   cat >"$live/compare" <<SCRIPT
@@ -189,8 +195,8 @@ echo "same \$1"
 SCRIPT
 }
 
-# Reads at the source twice more what differs: bytes that come out differently each time are no fault of RDS. What cannot
-# be read as often is told as a difference, as if it were.
+# Reads at the source twice more what differs: bytes that come out differently each time are no fault of RDS. A file that
+# could not be read both times stays a plain difference.
 read_again() {
   local turn try
   [[ -s $out/mismatches ]] || return 0
@@ -198,16 +204,12 @@ read_again() {
   for turn in 1 2; do
     : >"$live/sums.$turn"
     write_digest "$turn"
-    awk 'BEGIN { RS = "\0" }
-      { at = index($0, "//"); printf "- %s - %s\n", substr($0, at + 5), substr($0, 1, at - 1) }' "$scratch/differ" >"$live/pending"
+    make_pending "$scratch/differ"
     for try in 1 2 3; do
       [[ -s $live/pending ]] || break
       ((try == 1)) || sleep "$try" || :
       run_pass compare
-      awk -v fates="$live/fates" '
-        BEGIN { while ((getline line < fates) > 0) { split(line, field, " "); done[field[2]] = 1 } }
-        !(NR in done)' "$live/pending" >"$live/left"
-      mv -f "$live/left" "$live/pending"
+      drop_fates
     done
   done
   awk -v first="$live/sums.1" '
@@ -221,8 +223,7 @@ read_again() {
 choose_files
 if [[ -s $scratch/chosen ]]; then
   leave_the_cache
-  awk 'BEGIN { RS = "\0" }
-    { at = index($0, "//"); printf "- %s - %s\n", substr($0, at + 5), substr($0, 1, at - 1) }' "$scratch/chosen" >"$live/pending"
+  make_pending "$scratch/chosen"
   read -r files_chosen bytes_chosen < <(awk '{ bytes += $2 } END { printf "%d %.0f\n", NR, bytes }' "$live/pending")
   write_compare
   stop_ticker

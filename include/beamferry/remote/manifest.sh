@@ -73,7 +73,7 @@ lines() { # NUMBER
     }' "$scratch/shard.$1"
 }
 
-census_script "$destination" >"$scratch/list.sh"
+census_script "$destination" /dev/null >"$scratch/list.sh"
 code=0
 sh -s <"$scratch/list.sh" >"$scratch/raw" 2>"$scratch/list.errors" || code=$?
 if ((code)); then

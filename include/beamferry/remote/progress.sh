@@ -219,18 +219,20 @@ json_text() { # TEXT: as a JSON string; what else JSON would have escaped, no pa
   printf '"%s"' "${text//\"/\\\"}"
 }
 
+# Prints a request to the agent.
+request() { # [KEY TEXT]...
+  local separator='{'
+  while (($#)); do
+    printf '%s"%s":%s' "$separator" "$1" "$(json_text "$2")"
+    separator=,
+    shift 2
+  done
+  echo '}'
+}
+
 # Asks the agent; its answer goes to stdout, its complaint to `errors`.
 ask_agent() { # VERB [KEY TEXT]...
-  local verb=$1 separator='{'
-  shift
-  {
-    while (($#)); do
-      printf '%s"%s":%s' "$separator" "$1" "$(json_text "$2")"
-      separator=,
-      shift 2
-    done
-    echo '}'
-  } | sh "$here/agent.sh" "$verb" 2>>"$errors"
+  request "${@:2}" | sh "$here/agent.sh" "$1" 2>>"$errors"
 }
 
 # Sets `destination` to the folder without links on the way, as rsync 3.5 follows none of another owner's (exit 3); what

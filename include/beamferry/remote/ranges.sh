@@ -139,8 +139,7 @@ fetch_range() { # KEY OFFSET
     printf '%s %d %d\n' "$request" "$offset" "$count" 1>&"$to" 2>/dev/null || :
     copied=0 lost=''
     # rsync removes an empty partial folder behind it; where that happens in between, it is not there: we try again.
-    if printf '{"destination":%s,"name":%s,"offset":"%d","count":"%d"}\n' "$(json_text "$destination")" \
-      "$(json_text "$work/ranges/$key.name")" "$offset" "$count" |
+    if request destination "$destination" name "$work/ranges/$key.name" offset "$offset" count "$count" |
       sh "$here/agent.sh" range 3<&"$from" 2>"$live/$worker.dd"; then
       # Its last line: "33554432 bytes (34 MB, 32 MiB) copied, ..."
       while read -r last _; do copied=$last; done <"$live/$worker.dd"
