@@ -75,7 +75,8 @@ while True:
         os.chdir(folder)
         os.umask(int(mask, 8))
         sys.argv = ["agent", verb.decode()]
-        sys.stdin, out, err, code = io.StringIO(request.decode()), io.StringIO(), io.StringIO(), 0
+        sys.stdin, code = io.StringIO(request.decode()), 0
+        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", "surrogateescape", write_through=True) for _ in range(2))
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
                 runpy.run_module("beamferry_agent", run_name="__main__")
@@ -86,8 +87,8 @@ while True:
                 print(repr(error), file=sys.stderr)
         # Whoever asked may have been ended meanwhile.
         with contextlib.suppress(BrokenPipeError):
-            for text in (str(code), out.getvalue(), err.getvalue()):
-                connection.sendall(text.encode("utf-8", "surrogateescape") + b"\\0")
+            for text in (str(code).encode(), out.buffer.getvalue(), err.buffer.getvalue()):
+                connection.sendall(text + b"\\0")
         connection.close()
         os._exit(0)
     connection.close()
