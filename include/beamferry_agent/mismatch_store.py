@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from beamferry_agent.errors import DamagedListsError
+from beamferry_agent.moved_copies import Seen, find_copies, look_at
 from beamferry_agent.places import PlaceError, open_below, write_whole
 from beamferry_agent.records import read_names
 
 _FOLDER = os.path.join(".beamferry", "mismatches")
 _LOCK = ".lock"
-_HEAD = b"beamferry mismatches 2 "
+_HEAD = b"beamferry mismatches 3 "
 # Two paths, each of at most 4096 bytes, and a host.
 _HEAD_LIMIT = 16 * 1024
 
@@ -91,6 +92,8 @@ class Store:
         """
         found: Dict[bytes, List[Spot]] = {}
         for name, other, paths in self._files(folder, pair):
+            if not _touches(other, pair):
+                continue
             if paths is None and not pass_damaged:
                 raise DamagedListsError("{} is not whole".format(os.path.join(self.folder, name)))
             for path in paths or ():
@@ -98,6 +101,27 @@ class Store:
                 if below is not None:
                     found.setdefault(below, []).append(Spot(other, path))
         return found
+
+    def adopt_moved(self, folder: int, pair: Pair) -> None:
+        """Let a pair have what is remembered of copies that were moved below its destination from anywhere.
+
+        Their old place and their source may both have nothing to do with the pair: a moved file is known by its inode.
+        Only where a remembered copy is gone from its place is the destination searched. Raises PlaceError.
+        """
+        gone: Dict[Seen, List[Spot]] = {}
+        for _, other, paths in self._files(folder, pair):
+            for path, seen in (paths or {}).items():
+                spot = Spot(other, path)
+                if seen.inode and _below(pair, spot) is None and not os.path.lexists(spot.copy):
+                    gone.setdefault(seen, []).append(spot)
+        remove: Dict[Pair, Set[bytes]] = {}
+        add: Set[bytes] = set()
+        for path, seen in find_copies(pair.destination, set(gone)) if gone else ():
+            add.add(path)
+            for spot in gone[seen]:
+                remove.setdefault(spot.pair, set()).add(spot.path)
+        if add:
+            self.change(folder, pair, add, remove)
 
     def put_aside(self, folder: int, pair: Pair) -> None:
         """Keep damaged files under other names, once everything that they told of was compared with a pair."""
@@ -109,8 +133,8 @@ class Store:
             if paths is None and (moved or _relative(other.destination, pair.destination) is not None):
                 os.rename(name, name + ".damaged", src_dir_fd=folder, dst_dir_fd=folder)
 
-    def _files(self, folder: int, pair: Pair) -> Iterator[Tuple[str, Pair, Optional[List[bytes]]]]:
-        """Yield name, pair and paths of the files that have to do with a pair; None as paths of one that is damaged.
+    def _files(self, folder: int, pair: Pair) -> Iterator[Tuple[str, Pair, Optional[Dict[bytes, Seen]]]]:
+        """Yield name, pair and paths of all files that are whole; None as paths of a damaged one of this pair.
 
         Of a file whose beginning is lost nobody knows the pair but who looks for its name.
         """
@@ -118,7 +142,7 @@ class Store:
             if name.startswith(".") or name.endswith(".damaged"):
                 continue
             try:
-                other, paths = _read(folder, name, pair)
+                other, paths = _read(folder, name)
             except DamagedListsError:
                 damaged = pair if name == _name(pair) else _pair_of_head(folder, name)
                 if damaged is not None and _touches(damaged, pair):
@@ -133,14 +157,17 @@ class Store:
         """
         for other in {pair, *remove}:
             try:
-                _, paths = _read(folder, _name(other), other)
+                _, paths = _read(folder, _name(other))
             except FileNotFoundError:
-                paths = []
+                paths = {}
             kept = set(paths) - remove.get(other, set())
             if other == pair:
                 kept |= add
             if kept:
-                items = [_HEAD + str(len(kept)).encode(), *other, *sorted(kept, key=in_order)]
+                items = [_HEAD + str(len(kept)).encode(), *other]
+                for path in sorted(kept, key=in_order):
+                    seen = look_at(Spot(other, path).copy) or paths.get(path) or Seen(0, 0)
+                    items.append(b"%b//%d//%d" % (path, seen.inode, seen.size))
                 write_whole(folder, _name(other), b"".join(item + b"\0" for item in items), 0o600)
             elif paths:
                 os.unlink(_name(other), dir_fd=folder)
@@ -155,19 +182,19 @@ def _name(pair: Pair) -> str:
     return hashlib.sha256(b"\0".join(pair)).hexdigest()[:32]
 
 
-def _read(folder: int, name: str, wanted: Pair) -> Tuple[Pair, List[bytes]]:
-    """Return a file's pair and its paths; no path of a pair that has nothing to do with the wanted one."""
+def _read(folder: int, name: str) -> Tuple[Pair, Dict[bytes, Seen]]:
+    """Return a file's pair and its paths, with what was seen of each copy."""
     handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     with os.fdopen(handle, "rb") as file:
         items = read_names(file)
         head, source, destination = (next(items, b"") for _ in range(3))
-        pair = Pair(source, destination)
-        if head.startswith(_HEAD) and name == _name(pair) and not _touches(pair, wanted):
-            return pair, []
-        paths = list(items)
-    if name != _name(pair) or head != _HEAD + str(len(paths)).encode():
+        pair, lines = Pair(source, destination), [item.split(b"//") for item in items]
+    if name != _name(pair) or head != _HEAD + str(len(lines)).encode():
         raise DamagedListsError("is not whole")
-    return pair, paths
+    try:
+        return pair, {path: Seen(int(inode), int(size)) for path, inode, size in lines}
+    except ValueError:
+        raise DamagedListsError("is not whole")
 
 
 def _pair_of_head(folder: int, name: str) -> Optional[Pair]:

@@ -16,9 +16,10 @@ def recall(text: str) -> str:
     Raises DamagedListsError when the memory is damaged: everything has to be compared again. PlaceError.
     """
     asked = json.loads(text)
-    store = Store()
+    pair, store = pair_of(asked["source"], asked["destination"]), Store()
     with store.open() as folder:
-        found = store.find(folder, pair_of(asked["source"], asked["destination"]))
+        store.adopt_moved(folder, pair)
+        found = store.find(folder, pair)
     _write_list(asked["output"], sorted(found, key=in_order))
     return json.dumps({"remembered": len(found)})
 

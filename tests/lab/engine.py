@@ -154,7 +154,7 @@ class Scripts:
         """Paths that are remembered as differing, of whatever destination."""
         folder = self.home / ".beamferry" / "mismatches"
         kept = [path.read_bytes() for path in sorted(folder.glob("[!.]*")) if path.suffix != ".damaged"]
-        return [os.fsdecode(name) for content in kept for name in content.split(b"\0")[3:-1]]
+        return [os.fsdecode(item.split(b"//")[0]) for content in kept for item in content.split(b"\0")[3:-1]]
 
     def run(self, script: str, arguments: tuple[str, ...], limit_kib: int | None = None) -> Outcome:
         return self.start(script, arguments, limit_kib).outcome()

@@ -136,7 +136,6 @@ def test_a_damaged_memory_is_told_of_where_the_copy_was_moved(copied: Engine) ->
     assert told(copied)
 
 
-@pytest.mark.xfail(strict=True, reason="neither the source nor the destination is the one of the memory")
 def test_a_copy_that_was_moved_while_the_source_was_is_not_forgotten(copied: Engine) -> None:
     found(copied)
     moved, source = copied.destination.with_name("moved"), copied.source.with_name("other")

@@ -81,6 +81,43 @@ def test_what_was_found_is_known_to_every_entry_that_holds_it(
         assert remembered(store, Pair(b"other:/dls/visit", b"/elsewhere")) == []
 
 
+def adopted(store: Store, pair: Pair) -> list[bytes]:
+    with store.open() as folder:
+        store.adopt_moved(folder, pair)
+        return sorted(store.find(folder, pair))
+
+
+def test_a_moved_copy_is_known_again_whatever_it_is_called_now(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "new" / "deep").mkdir(parents=True)
+    (tmp_path / "new" / "link").symlink_to(tmp_path)
+    for name in ("moved", "stays", "changes"):
+        (tmp_path / "old" / name).write_text(name)
+    old = Pair(b"host:/a", os.fsencode(tmp_path / "old"))
+    new = Pair(b"host:/b", os.fsencode(tmp_path / "new"))
+    change(store, old, {b"moved", b"stays", b"changes"})
+    (tmp_path / "old" / "moved").rename(tmp_path / "new" / "deep" / "other name")
+    # Another length: every listing tells of it.
+    (tmp_path / "old" / "changes").rename(tmp_path / "new" / "changes")
+    (tmp_path / "new" / "changes").write_text("longer than before")
+    assert adopted(store, new) == [b"deep/other name"]
+    assert remembered(store, old) == [b"changes", b"stays"]
+    (tmp_path / "new" / "deep").rename(tmp_path / "elsewhere")
+    assert adopted(store, Pair(b"host:/c", os.fsencode(tmp_path / "elsewhere"))) == [b"other name"]
+
+
+def test_where_nothing_is_gone_nothing_is_searched(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "x").write_text("x")
+    change(store, Pair(b"host:/a", os.fsencode(tmp_path / "here")), {b"x"})
+    # A destination that is no folder: a search would say so.
+    (tmp_path / "other").symlink_to(tmp_path / "other")
+    assert adopted(store, Pair(b"host:/b", os.fsencode(tmp_path / "other"))) == []
+    (tmp_path / "here" / "x").unlink()
+    with pytest.raises(PlaceError, match="other"):
+        adopted(store, Pair(b"host:/b", os.fsencode(tmp_path / "other")))
+
+
 def test_what_is_forgotten_leaves_nothing_behind(store: Store) -> None:
     pair, other = Pair(b"host:/a", b"/rds/a"), Pair(b"host:/a/b", b"/rds/a/b")
     change(store, pair, {b"b/x", b"c"})
