@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Three million differing entries take half a minute; the answer comes at the end.
 COMPARE_TIMEOUT = 600
 PUBLISH_TIMEOUT = 60
-_FULL, _DAMAGED, _NO_PLACE, _MISSING_TOOL = 11, 65, 73, 77
+_FULL, _DAMAGED, _FOREIGN, _NO_PLACE, _MISSING_TOOL = 11, 65, 70, 73, 77
 
 
 def compare(session: Session, request: ComparisonRequest) -> Comparison:
@@ -67,7 +67,7 @@ def answer(done: Completed, host: str = RDS_SSH) -> str:
             f"RDS is full: {reason.removeprefix('agent: ')}",
             "make room there, or ask Research IT for more, then start the run again",
         )
-    if done.exit_code == _NO_PLACE:
+    if done.exit_code in {_FOREIGN, _NO_PLACE}:
         raise PermanentError(
             "place-refused",
             f"Nothing is written on {host}: {reason.removeprefix('agent: ')}",

@@ -64,6 +64,13 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
             f"A tool is missing on RDS-SSH ({reason})",
             "ask Research IT to install it there",
         )
+    # rsync's own code for it, and the agent's.
+    if code in {3, 70}:
+        return PermanentError(
+            "destination-unusable",
+            f"{errand.destination} cannot be used ({reason.removeprefix('agent: ')})",
+            "see that it is a folder of the account's own, and that nobody else's link or folder is in the way there",
+        )
     if full := _full(found, errand):
         return full
     # rsync gives ssh's failure its own code or that of its broken stream.
@@ -83,12 +90,6 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
             "login-shell-noise",
             f"The log-in shell of {errand.account} at {errand.host} prints text, which breaks rsync's protocol",
             "remove what prints from ~/.bashrc, ~/.cshrc or ~/.profile there, or print it in interactive shells only",
-        )
-    if code == 3:
-        return PermanentError(
-            "destination-unusable",
-            f"rsync cannot use {errand.destination} ({reason})",
-            "check that it is a folder of your own and not somebody else's link",
         )
     if refused := _refused_at_rds(found, errand):
         return refused

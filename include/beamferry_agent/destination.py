@@ -6,7 +6,7 @@ import stat
 from contextlib import contextmanager
 from typing import Dict, Iterator, Tuple
 
-from beamferry_agent.places import PlaceError, follow, open_below, place_error, refuse_shared
+from beamferry_agent.places import ForeignError, follow, open_below, place_error, refuse_shared
 
 # As rsync's --partial-dir names it; nothing of that name comes from the source.
 PARTIAL = ".beamferry-partial"
@@ -92,7 +92,7 @@ def _open_partial(folder: int, name: str, place: str) -> int:
     found = os.fstat(handle)
     if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
         os.close(handle)
-        raise PlaceError("{} is no file of its own".format(place))
+        raise ForeignError("{} is no file of its own".format(place))
     return handle
 
 

@@ -18,9 +18,15 @@ _MOST_LINKS = 40
 
 
 class PlaceError(AgentError):
-    """A place cannot be used: somebody else's link is in the way, or the system says no. The message is a clause."""
+    """A place cannot be used: it is not this account's own, or the system says no. The message is a clause."""
 
     exit_code = 73
+
+
+class ForeignError(PlaceError):
+    """What is in the way is, or could be, somebody else's: their link, their folder, one that they can write to."""
+
+    exit_code = 70
 
 
 class FullError(PlaceError):
@@ -69,9 +75,9 @@ def follow(path: str) -> Followed:
     except OSError as error:
         os.close(here)
         raise PlaceError("{}: {}".format(at, error.strerror))
-    except PlaceError as error:
+    except ForeignError as error:
         os.close(here)
-        raise PlaceError("{} {}".format(at, error))
+        raise ForeignError("{} {}".format(at, error))
     return Followed(here, "/" + "/".join(real), [])
 
 
@@ -96,7 +102,7 @@ def _link(folder: int, name: str, trusted: Tuple[int, int]) -> Optional[str]:
         if not stat.S_ISLNK(found.st_mode):
             return None
         if found.st_uid not in trusted:
-            raise PlaceError("is a link of somebody else, account number {}".format(found.st_uid))
+            raise ForeignError("is a link of somebody else, account number {}".format(found.st_uid))
         return os.readlink("", dir_fd=handle)
     finally:
         os.close(handle)
@@ -141,7 +147,7 @@ def _open_or_make(above: int, part: str, at: str, mode: int) -> int:
         os.fchmod(folder, mode | stat.S_IMODE(os.fstat(folder).st_mode) & stat.S_ISGID)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            raise PlaceError("{} is a link or a file, where a folder has to be".format(at))
+            raise ForeignError("{} is a link or a file, where a folder has to be".format(at))
         raise PlaceError("{}: {}".format(at, error.strerror))
     return folder
 
@@ -159,8 +165,8 @@ def refuse_shared(folder: int, path: str) -> None:
     if not _keeps_modes(folder):
         return
     if found.st_uid != os.geteuid():
-        raise PlaceError("{} belongs to somebody else, account number {}".format(path, found.st_uid))
-    raise PlaceError("{} can be written to by others (mode {:04o})".format(path, mode))
+        raise ForeignError("{} belongs to somebody else, account number {}".format(path, found.st_uid))
+    raise ForeignError("{} can be written to by others (mode {:04o})".format(path, mode))
 
 
 def _keeps_modes(folder: int) -> bool:

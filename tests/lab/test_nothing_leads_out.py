@@ -63,8 +63,11 @@ def test_a_link_that_stands_there_already_is_not_followed(
     (engine.destination / "raw").mkdir(parents=True)
     (engine.destination / "raw" / PARTIAL).symlink_to(outside)
     assert engine.dry_run().code == 0
-    engine.transfer(range_threshold=threshold)
+    done = engine.transfer(range_threshold=threshold)
     assert untouched(outside)
+    if threshold:
+        assert done.code == 70
+        assert f"{PARTIAL} is a link or a file, where a folder has to be" in done.errors
 
 
 def test_a_link_in_the_place_of_the_transfers_own_folder_is_told(engine: Engine, outside: Path) -> None:
@@ -73,7 +76,7 @@ def test_a_link_in_the_place_of_the_transfers_own_folder_is_told(engine: Engine,
     (engine.destination / PARTIAL).symlink_to(outside)
     assert engine.dry_run().code == 0
     done = engine.transfer()
-    assert done.code == 11
+    assert done.code == 70
     assert f"{engine.destination}/{PARTIAL} is a link or a file, where a folder has to be" in done.errors
     assert untouched(outside)
 
@@ -97,7 +100,7 @@ def test_a_folder_of_somebody_else_is_not_used_for_what_is_unfinished(engine: En
     os.chown(engine.destination / PARTIAL, NOBODY, NOBODY)
     assert engine.dry_run().code == 0
     done = engine.transfer()
-    assert done.code == 11
+    assert done.code == 70
     assert "belongs to somebody else" in done.errors
 
 
@@ -115,7 +118,7 @@ def test_a_destination_that_is_somebody_elses_link_is_refused(
         "transfer": engine.transfer,
         "verify": lambda: engine.verify(Level.SIZES),
     }[job]()
-    assert done.code == 11
+    assert done.code == 70
     assert f"{engine.destination} is a link of somebody else" in done.errors
     assert untouched(outside)
 

@@ -241,6 +241,7 @@ def test_a_destination_that_is_somebody_elses_link() -> None:
     ("code", "name", "kind"),
     [
         (3, "destination-unusable", PermanentError),
+        (70, "destination-unusable", PermanentError),
         (5, "stream-broken", TransientError),
         (10, "stream-broken", TransientError),
         (11, "rds-io", PermanentError),

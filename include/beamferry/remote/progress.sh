@@ -237,17 +237,22 @@ ask_agent() { # VERB [KEY TEXT]...
 
 # Sets `destination` to the folder without links on the way, as rsync 3.5 follows none of another owner's (exit 3); what
 # somebody else's link leads to is no destination.
-resolve_destination() { # or ends the job with 11
-  destination=$(ask_agent resolve destination "$destination") || finish 11
+resolve_destination() { # or ends the job with 70 or 11
+  destination=$(ask_agent resolve destination "$destination") || no_destination $?
 }
 
 # Does the same, and makes the folder, and one of the transfer's own below it, through no link.
-prepare_destination() { # BELOW: or ends the job with 11
-  destination=$(ask_agent prepare destination "$destination" below "$1") || finish 11
+prepare_destination() { # BELOW: or ends the job with 70 or 11
+  destination=$(ask_agent prepare destination "$destination" below "$1") || no_destination $?
 }
 
-# Exit codes that all scripts share: 11 RDS takes nothing, 74 our own folder at home takes nothing, 75 stalled, 76 the
-# script ended in a way that it did not expect, 77 a tool is missing, 78 called wrongly.
+no_destination() { # CODE of the agent
+  finish "$(($1 == 70 ? 70 : 11))"
+}
+
+# Exit codes that all scripts share: 11 RDS takes nothing, 70 what is at the destination is not the account's own, 74 our
+# own folder at home takes nothing, 75 stalled, 76 the script ended in a way that it did not expect, 77 a tool is missing,
+# 78 called wrongly.
 
 # Flushes what was written at the destination: until then a loss of power could undo what is called fetched.
 flush_destination() { # or ends the job with 11

@@ -59,7 +59,7 @@ plan_ranges() {
       # Another version of the file began here: its bytes are worth nothing.
       if [[ -e $partial || -L $partial ]]; then
         printf '%s' "$name" >"$state.name"
-        ask_agent discard destination "$destination" name "$state.name" >/dev/null || finish 11
+        ask_agent discard destination "$destination" name "$state.name" >/dev/null || no_destination $?
       fi
       have=() header=''
     fi
@@ -130,7 +130,7 @@ load_range_file() { # KEY: sets name, size, modified, length, partial, request
 
 # Fetches one range and marks it as there; 0 unless the job has to end.
 fetch_range() { # KEY OFFSET
-  local key=$1 offset=$2 count delay copied lost last
+  local key=$1 offset=$2 count delay copied lost last code
   [[ ! -e $live/plain.$key ]] || return 0
   load_range_file "$key"
   count=$((size - offset < length ? size - offset : length))
@@ -143,12 +143,12 @@ fetch_range() { # KEY OFFSET
       sh "$here/agent.sh" range 3<&"$from" 2>"$live/$worker.dd"; then
       # Its last line: "33554432 bytes (34 MB, 32 MiB) copied, ..."
       while read -r last _; do copied=$last; done <"$live/$worker.dd"
-    elif grep -q ': No such file or directory$' "$live/$worker.dd"; then
+    elif code=$? && grep -q ': No such file or directory$' "$live/$worker.dd"; then
       lost=yes
     else
-      # Disk full, quota, file too large: rsync's code for it.
+      # Disk full, quota, file too large: rsync's code for it. 70: what is in the way is somebody else's.
       close_ranges
-      fail 11 "$live/$worker.dd"
+      fail "$((code == 70 ? 70 : 11))" "$live/$worker.dd"
       return 1
     fi
     if [[ $copied == "$count" ]]; then
