@@ -23,9 +23,11 @@ _NAMED = 20
 
 
 # bash, dash, ksh; tcsh; zsh; fish; ssh's own "exec".
+# What may follow is short: ksh's reason in brackets, fish's own advice. Without a bound a line of many such words would
+# be read once for each.
 _NO_RSYNC = re.compile(
-    r'^(?:[^"\n]*: )?(?:rsync: (?:[Cc]ommand )?not found\b[^"\n]*|command not found: rsync'
-    r'|rsync: No such file or directory|Unknown command:? [\'"]?rsync\b[^\n]*)\r?$',
+    r'^(?:[^"\n]*: )?(?:rsync: (?:[Cc]ommand )?not found\b[^"\n]{0,100}|command not found: rsync'
+    r'|rsync: No such file or directory|Unknown command:? [\'"]?rsync\b[^\n]{0,100})\r?$',
     re.MULTILINE,
 )
 _NOISE = re.compile(r"^protocol version mismatch -- is your shell clean\?\r?$", re.MULTILINE)
