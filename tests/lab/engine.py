@@ -168,6 +168,8 @@ class Engine(Scripts):
     folder: Path
     settings: dict[str, Any] = field(default_factory=dict)
     awk: str | None = None
+    # What the destination can keep, as the probe would say.
+    traits: rsync.Traits = rsync.POSIX
 
     def __post_init__(self) -> None:
         self.prepare()
@@ -210,9 +212,8 @@ class Engine(Scripts):
         return self.said("probe.sh", access.probe_arguments(self.beamtime, self.site))
 
     def dry_run(self, *, flat: bool = True) -> Outcome:
-        return self.run(
-            "dry_run.sh", rsync.dry_run_arguments(str(self.work), self.beamtime, self.site, flat=flat)
-        )
+        arguments = rsync.dry_run_arguments(str(self.work), self.beamtime, self.site, self.traits, flat=flat)
+        return self.run("dry_run.sh", arguments)
 
     def transfer_arguments(self, *, streams: int = 3, **changed: int) -> tuple[str, ...]:
         """Arguments of transfer.sh, some of them changed: ``range_threshold=MIB``."""
@@ -221,6 +222,7 @@ class Engine(Scripts):
                 str(self.work),
                 self.beamtime,
                 self.site,
+                self.traits,
                 flat=True,
                 streams=streams,
                 bandwidth_limit=self.beamtime.bandwidth_limit,
