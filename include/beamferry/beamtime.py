@@ -381,7 +381,7 @@ class Beamtime(Frozen):
 
     def access_of_group(self, site: Site) -> GroupAccess:
         """What the group may do with its data on RDS."""
-        return self.group_access or site.group_access
+        return GroupAccess(self.group_access or site.group_access)
 
     @field_validator("deadline")
     @classmethod

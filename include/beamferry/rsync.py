@@ -168,6 +168,14 @@ def _attributes(traits: Traits, access: GroupAccess) -> tuple[str, ...]:
     return ("-r", *links, "-p", "-t", modes, *share)
 
 
+def group_arguments(beamtime: Beamtime, site: Site, traits: Traits) -> tuple[str, ...]:
+    """Return what tells a script which group is to be able to read the copy; none where nothing is promised."""
+    # Where modes cannot be set, the mount alone decides.
+    if beamtime.access_of_group(site) is GroupAccess.KEEP or not traits.modes:
+        return ()
+    return ("--group", "own" if traits.group is None else str(traits.group))
+
+
 def dry_run_arguments(
     work: str, beamtime: Beamtime, site: Site, traits: Traits = POSIX, *, flat: bool
 ) -> tuple[str, ...]:

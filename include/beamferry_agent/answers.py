@@ -4,12 +4,13 @@ import json
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 # A request or an answer of another version is refused, never guessed.
-VERSION = 2
+VERSION = 3
 
 
 # Entries of one end that the other does not have in this form; paths of files whose content differs; those of them that
-# the source itself reads differently each time; paths that differed before and could not be compared again.
-LISTS = ("only_source", "only_destination", "mismatches", "unstable", "unresolved")
+# the source itself reads differently each time; paths that differed before and could not be compared again; entries of
+# the destination that the group cannot read.
+LISTS = ("only_source", "only_destination", "mismatches", "unstable", "unresolved", "closed")
 # What is counted at one end, in the order in which a census tells it.
 COUNTED = ("files", "bytes", "folders", "links", "others")
 

@@ -130,6 +130,7 @@ class Scripts:
                 mismatches=int(result["content_mismatches"]),
                 unstable=int(result["unstable"]),
                 unresolved=int(result["unresolved"]),
+                closed=int(result["closed"]),
             ),
             source=end("source"),
             destination=end("destination"),
@@ -245,7 +246,14 @@ class Engine(Scripts):
 
     def verify_arguments(self, level: Level, *, seed: int = 1, streams: int = 2) -> tuple[str, ...]:
         return census.verify_arguments(
-            str(self.work), self.beamtime, self.site, ssh=rsync.SSH, level=level, streams=streams, seed=seed
+            str(self.work),
+            self.beamtime,
+            self.site,
+            self.traits,
+            ssh=rsync.SSH,
+            level=level,
+            streams=streams,
+            seed=seed,
         )
 
     def verify(self, level: Level, *, seed: int = 1, streams: int = 2) -> Outcome:

@@ -10,9 +10,16 @@ import pytest
 from engine import MIB, Engine, noise
 
 from beamferry.access import parse_facts
+from beamferry.beamtime import Level
+from beamferry.differences import Difference
+from beamferry.verification import Outcome
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from desy_engine import DesyEngine
+
+    from beamferry.verification import Verdict
 
 # No group of this machine: a share's group is a number to those who copy.
 SHARE = 54321
@@ -80,3 +87,72 @@ def test_the_share_keeps_its_group_and_its_bit_night_after_night(engine: Engine)
     assert {path.stat().st_gid for path in found} == {SHARE}
     assert {stat.S_IMODE(path.stat().st_mode) for path in found if path.is_dir()} == {0o2750, 0o2755}
     assert {stat.S_IMODE(path.stat().st_mode) for path in found if path.is_file()} == {0o640, 0o644}
+
+
+def seen(engine: Engine | DesyEngine) -> Verdict:
+    return engine.verdict(engine.verify(Level.SIZES), Level.SIZES)
+
+
+def test_a_copy_that_the_group_cannot_read_is_told_and_mended_by_the_next_sync(engine: Engine) -> None:
+    closed_source(engine)
+    (engine.source / "notes").mkdir()
+    engine.fetch()
+    assert seen(engine).outcome is Outcome.VERIFIED
+    for name, mode in (("scan.nxs", 0o600), ("raw/frame.tif", 0o604), ("raw", 0o740), ("notes", 0o710)):
+        (engine.destination / name).chmod(mode)
+    # Somebody's own file beside the data is nobody's promise.
+    (engine.destination / "mine.txt").touch(0o600)
+    (engine.destination / "mine.txt").chmod(0o600)
+    verdict = seen(engine)
+    assert verdict.outcome is Outcome.DIFFERENT
+    assert "2 files and 2 folders cannot be read by the group" in verdict.sentence
+    assert [item.path for item in verdict.named if item.kind is Difference.CLOSED] == [
+        "notes",
+        "raw",
+        "raw/frame.tif",
+        "scan.nxs",
+    ]
+    engine.fetch()
+    assert seen(engine).outcome is Outcome.VERIFIED
+
+
+def test_a_destination_that_is_closed_itself_is_told_and_mended(engine: Engine) -> None:
+    closed_source(engine)
+    engine.fetch()
+    engine.destination.chmod(0o700)
+    verdict = seen(engine)
+    assert (verdict.outcome, verdict.counts) == (Outcome.DIFFERENT, {Difference.CLOSED: 1})
+    assert [item.path for item in verdict.named] == ["."]
+    engine.fetch()
+    assert seen(engine).outcome is Outcome.VERIFIED
+
+
+def test_what_is_kept_as_it_is_at_the_facility_is_no_difference(engine: Engine) -> None:
+    closed_source(engine)
+    engine.beamtime = engine.beamtime.model_copy(update={"group_access": "keep"})
+    engine.fetch()
+    assert seen(engine).outcome is Outcome.VERIFIED
+
+
+@as_root
+def test_a_copy_that_belongs_to_another_group_than_the_shares_is_told_and_mended(engine: Engine) -> None:
+    """As earlier versions left them: their group bits are for the account's own group."""
+    share = engine.destination.parent
+    os.chown(share, 0, SHARE)
+    share.chmod(0o2770)
+    closed_source(engine)
+    engine.fetch()
+    for path in (engine.destination, *engine.destination.rglob("*")):
+        os.chown(path, 0, 0)
+        path.chmod(stat.S_IMODE(path.stat().st_mode) & ~stat.S_ISGID)
+    # Members of the group are others to it, and can read it.
+    (engine.destination / "scan.nxs").chmod(0o604)
+    engine.traits = parse_facts(engine.probe()).traits
+    verdict = seen(engine)
+    assert verdict.counts == {Difference.CLOSED: 4}
+    assert "scan.nxs" not in [item.path for item in verdict.named]
+    engine.fetch()
+    assert seen(engine).outcome is Outcome.VERIFIED
+    found = [engine.destination, *engine.destination.rglob("*")]
+    assert {path.stat().st_gid for path in found} == {SHARE}
+    assert all(path.stat().st_mode & stat.S_ISGID for path in found if path.is_dir())

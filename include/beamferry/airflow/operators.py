@@ -29,7 +29,7 @@ from beamferry.lftp import TOP
 from beamferry.plan import TransferPlan, make_plan, sentence, table
 from beamferry.remote import Job
 from beamferry.rsync import streams_for
-from beamferry.verification import Ends, Listed, Outcome, Verdict, judge, request
+from beamferry.verification import Ends, Listed, Outcome, Verdict, judge, remedy, request
 from beamferry_agent.answers import PublicationRequest
 
 if TYPE_CHECKING:
@@ -214,7 +214,9 @@ class VerifySizes(RemoteJobOperator):
     def call(self, context: Context, session: Session) -> Call:
         """Return the engine's call; the seed is the run's, so that a retry attaches to the same job."""
         seed = int.from_bytes(sha256(context["run_id"].encode()).digest()[:4])
-        return self.engine.verify(choice(self.beamtime, self.chosen(context)), seed)
+        return self.engine.verify(
+            self.facts(context, session), choice(self.beamtime, self.chosen(context)), seed
+        )
 
     def finish(self, context: Context, session: Session, ended: Ended) -> JsonValue:
         """Have the differences judged on RDS-SSH, keep the verdict with the beamtime, and return it."""
@@ -234,6 +236,7 @@ class VerifySizes(RemoteJobOperator):
                     mismatches=int(result["content_mismatches"]),
                     unstable=int(result["unstable"]),
                     unresolved=int(result["unresolved"]),
+                    closed=int(result["closed"]),
                 ),
                 source=source,
                 destination=destination,
@@ -368,7 +371,7 @@ class Certify(RemoteJobOperator):
         raise PermanentError(
             "not-verified",
             verdict.sentence,
-            f"start a run in mode sync; if it stays, read {self.folder}/{TEXT_NAME} for the names",
+            remedy(verdict, f"{self.folder}/{TEXT_NAME}"),
         )
 
 
