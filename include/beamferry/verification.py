@@ -103,6 +103,8 @@ class Verdict(Frozen):
         again_files: files that differed in an earlier comparison, and were compared byte by byte for that reason alone.
         cached_files: files that may have been read from the memory of RDS-SSH and not from the disk.
         there_bytes: size of the source's files that have a file of their size at RDS; None in older verdicts.
+        unsafe_modes: files and folders of the source with a setuid bit, a setgid bit of a file, or leave for others to
+            write, none of which comes home; None where that is not known.
     """
 
     schema_version: Literal[1] = 1
@@ -121,6 +123,7 @@ class Verdict(Frozen):
     cached_files: int = 0
     entries: dict[Difference, dict[str, int]] = Field(default_factory=dict)
     there_bytes: int | None = None
+    unsafe_modes: int | None = None
 
     def amount(self, kind: Difference) -> str:
         """Return how many entries differ in this way, by what they are, e.g. ``3 files missing at RDS``."""
@@ -225,6 +228,7 @@ def judge(
     again_files: int = 0,
     cached_files: int = 0,
     round_folders: int = 0,
+    unsafe_modes: int | None = None,
 ) -> Verdict:
     """Return the verdict on what the agent found to differ.
 
@@ -240,6 +244,7 @@ def judge(
         again_files: files compared for the reason alone that they differed before, not counted in ``sampled_files``.
         cached_files: files that may have been read from memory.
         round_folders: folders whose listing ends at a number at which servers cut.
+        unsafe_modes: files and folders whose modes let others do what they may not at RDS, None where not known.
 
     Raises:
         PermanentError: the source holds no file.
@@ -272,6 +277,7 @@ def judge(
         cached_files=cached_files,
         entries=entries,
         there_bytes=source.bytes - comparison.incomparable_bytes,
+        unsafe_modes=unsafe_modes,
     )
 
 

@@ -148,6 +148,7 @@ class Scripts:
             checked_at=datetime.now(UTC),
             again_files=int(result["again_files"]),
             cached_files=int(result["cached"]),
+            unsafe_modes=result.get("unsafe_modes"),
         )
 
     @property

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,12 +13,12 @@ from engine import MIB, Engine, noise
 
 from beamferry.access import parse_facts
 from beamferry.beamtime import Level
+from beamferry.certificate import TEXT_NAME, certificate_folder
 from beamferry.differences import Difference
 from beamferry.verification import Outcome
+from beamferry_agent.answers import PublicationRequest
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from desy_engine import DesyEngine
 
     from beamferry.verification import Verdict
@@ -156,3 +158,64 @@ def test_a_copy_that_belongs_to_another_group_than_the_shares_is_told_and_mended
     found = [engine.destination, *engine.destination.rglob("*")]
     assert {path.stat().st_gid for path in found} == {SHARE}
     assert all(path.stat().st_mode & stat.S_ISGID for path in found if path.is_dir())
+
+
+def certify_at(engine: Engine) -> Path:
+    """Write a certificate beside the copy, as the last task of a run has the agent do."""
+    folder = certificate_folder(str(engine.destination))
+    opens = engine.beamtime.access_of_group(engine.site) != "keep"
+    asked = PublicationRequest(str(engine.destination.parent), folder, {TEXT_NAME: "VERIFIED"}, opens=opens)
+    done = subprocess.run(
+        ["bash", str(engine.installed / "agent.sh"), "publish"],
+        input=asked.to_json(),
+        capture_output=True,
+        text=True,
+        check=False,
+        umask=0o077,
+    )
+    assert done.returncode == 0, done.stderr
+    return Path(folder)
+
+
+@as_root
+def test_the_group_can_read_the_certificate_and_its_folder(engine: Engine) -> None:
+    share = engine.destination.parent
+    os.chown(share, 0, SHARE)
+    share.chmod(0o2770)
+    folder = certify_at(engine)
+    folder.chmod(0o2700)
+    certify_at(engine)
+    for place, mode in ((folder, 0o2750), (folder / TEXT_NAME, 0o644)):
+        found = place.stat()
+        assert (stat.S_IMODE(found.st_mode), found.st_gid) == (mode, SHARE)
+
+
+def test_a_certificates_folder_stays_closed_where_the_entry_keeps_all_as_it_is(engine: Engine) -> None:
+    engine.beamtime = engine.beamtime.model_copy(update={"group_access": "keep"})
+    folder = certify_at(engine)
+    folder.chmod(0o700)
+    certify_at(engine)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_what_modes_were_left_behind_is_counted(engine: Engine) -> None:
+    (engine.source / "folder").mkdir()
+    for name, mode in (
+        ("run", 0o4755),
+        ("group", 0o2755),
+        ("open", 0o666),
+        ("folder", 0o3775),
+        ("plain", 0o664),
+    ):
+        (engine.source / name).touch()
+        (engine.source / name).chmod(mode)
+    (engine.source / "plain").write_text("data")
+    (engine.source / "tmp").mkdir()
+    (engine.source / "tmp" / "left out").touch()
+    (engine.source / "tmp" / "left out").chmod(0o666)
+    engine.fetch()
+    verdict = seen(engine)
+    assert (verdict.outcome, verdict.unsafe_modes) == (Outcome.VERIFIED, 3)
+    (engine.source / "folder").chmod(0o1777)
+    assert seen(engine).unsafe_modes == 4
+    assert b"" not in [name.split(b"//")[0] for name in engine.listed("source.census")]

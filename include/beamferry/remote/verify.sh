@@ -19,7 +19,7 @@ here=$(dirname "$0")
 . "$here/sampling.sh"
 begin census 'find|sha256sum'
 result_name=verify
-require ssh awk find sort uniq sed shuf sha256sum base64 xargs pgrep readlink
+require ssh awk find grep sort uniq sed shuf sha256sum base64 xargs pgrep readlink
 
 work='' streams=1 level='' samples=1 sample_bytes=0 seed='' host='' account='' source='' destination='' words=ssh group=''
 exclude=()
@@ -110,6 +110,7 @@ code=0
 # find ends with 1 when it could not look into something; what it did see is compared all the same.
 if ((far_code || near_code)); then code=$(reading_code "$scratch"/{source,destination}.errors); fi
 
+drop_marks "$scratch/source.raw" || finish 74
 sorted -o "$out/source.census" "$scratch/source.raw" 2>>"$errors" &
 far_pid=$!
 sorted -o "$out/destination.census" "$scratch/destination.raw" 2>>"$errors" || finish 74
@@ -214,7 +215,7 @@ facts+=(destination_partials "$partials" sampled_files "$sampled_files" sampled_
 facts+=(content_mismatches "$(count_records "$out/mismatches")" unstable "$(count_records "$out/unstable")")
 facts+=(unresolved "$unresolved" again_files "$(count_records "$scratch/again")" cached "$cached")
 facts+=(only_source "$(count_records "$out/only_source")" only_destination "$(count_records "$out/only_destination")")
-facts+=(closed "$(count_records "$out/closed")")
+facts+=(unsafe_modes "$unsafe_modes" closed "$(count_records "$out/closed")")
 rm -rf "$scratch"
 echo "The comparison at level $level is made."
 finish "$code" "${facts[@]}"
