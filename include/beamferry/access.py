@@ -55,7 +55,9 @@ class Facts:
     def traits(self) -> Traits:
         """What the destination's file system can keep."""
         return Traits(
-            modes=self.is_so("keeps_modes") and self.is_so("keeps_times"), links=self.is_so("keeps_links")
+            modes=self.is_so("keeps_modes") and self.is_so("keeps_times"),
+            links=self.is_so("keeps_links"),
+            group=self.number("share_group"),
         )
 
     @property

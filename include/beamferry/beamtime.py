@@ -44,6 +44,14 @@ class Transport(StrEnum):
     SFTP = "sftp"
 
 
+class GroupAccess(StrEnum):
+    """What the group may do with what came home: read it, write to it too, or what the modes of the source say."""
+
+    READ = "read"
+    WRITE = "write"
+    KEEP = "keep"
+
+
 def refusal(must: str, remedy: str) -> PydanticCustomError:
     """Return a value's error: ``must`` completes "<field> ...", ``remedy`` says what to write instead."""
     return PydanticCustomError("refusal", "{must}: {remedy}", {"must": must, "remedy": remedy})
@@ -217,6 +225,10 @@ class Site(Frozen):
     time_zone: Annotated[str, AfterValidator(_zone)] = Field(
         "Europe/London", description="IANA zone used in texts; all reckoning is UTC."
     )
+    group_access: Literal[GroupAccess.READ, GroupAccess.WRITE, GroupAccess.KEEP] = Field(
+        GroupAccess.READ,
+        description="What the group may do with the data on RDS: read, also write, or what the source's modes say.",
+    )
 
 
 class Beamtime(Frozen):
@@ -251,6 +263,9 @@ class Beamtime(Frozen):
         32, description="Files compared byte by byte at level 'sampled'."
     )
     manifest: bool = Field(False, description="Write a SHA-256 manifest beside the data.")
+    group_access: Literal[GroupAccess.READ, GroupAccess.WRITE, GroupAccess.KEEP] | None = Field(
+        None, description="What the group may do with the data on RDS; as the site says when left out."
+    )
     auth: Literal["unattended", "interactive"] = Field(
         "unattended",
         description="Who logs in at the facility: RDS-SSH by itself, or a person whose ssh session the run then uses, "
@@ -363,6 +378,10 @@ class Beamtime(Frozen):
         return self.destination or "/".join(
             (site.destination_root, self.facility, self.instrument, str(self.year), self.id)
         )
+
+    def access_of_group(self, site: Site) -> GroupAccess:
+        """What the group may do with its data on RDS."""
+        return GroupAccess(self.group_access or site.group_access)
 
     @field_validator("deadline")
     @classmethod

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AwareDatetime
 
-from beamferry.beamtime import CERTIFICATE_SUFFIX, Frozen, Level, Transport
+from beamferry.beamtime import CERTIFICATE_SUFFIX, Frozen, GroupAccess, Level, Transport
 from beamferry.census import SAMPLE_BYTES
 from beamferry.metadata import Metadata
 from beamferry.plan import count, duration, human
@@ -33,6 +33,11 @@ _UNBROKEN = "\N{NO-BREAK SPACE}"
 # What the samples are worth is told for this share of damaged files.
 _ONE_IN = 100
 _NEARLY_SURE = 0.99
+_GROUP_MAY = {
+    GroupAccess.READ: "may read files and folders",
+    GroupAccess.WRITE: "may read and change files and folders",
+    GroupAccess.KEEP: "may do what the modes at the facility say",
+}
 _HEADINGS = {
     Outcome.VERIFIED: "VERIFIED at level '{level}': this beamtime is at RDS",
     Outcome.CHANGING: "STILL CHANGING: not verified yet, as the source changed meanwhile",
@@ -69,6 +74,7 @@ class Certificate(Frozen):
         facility_name: as sentences name it.
         metadata: what the facility itself says of the beamtime, None where it says nothing.
         protocol: how the data came.
+        group_access: what the group may do with the copy, None where its file system keeps no modes, and in older ones.
     """
 
     schema_version: Literal[1] = 1
@@ -89,6 +95,7 @@ class Certificate(Frozen):
     facility_name: str | None = None
     metadata: Metadata | None = None
     protocol: Transport = Transport.RSYNC
+    group_access: GroupAccess | None = None
 
 
 def certificate_folder(destination: str) -> str:
@@ -107,6 +114,7 @@ def certify(
     run: str,
     issued_at: datetime,
     metadata: Metadata | None = None,
+    keeps_modes: bool = True,
 ) -> Certificate:
     """Return the certificate of a verdict, whatever the verdict is: an old good one must not stay."""
     return Certificate(
@@ -128,6 +136,7 @@ def certify(
         facility_name=beamtime.facility_name,
         metadata=metadata,
         protocol=beamtime.protocol,
+        group_access=beamtime.access_of_group(site) if keeps_modes else None,
     )
 
 
@@ -170,6 +179,7 @@ def to_text(certificate: Certificate) -> str:
         ("Size", f"{human(verdict.source.bytes)} ({verdict.source.bytes:,} bytes)"),
         ("Besides", f"{count(verdict.source.folders, 'folder')}, {count(verdict.source.links, 'link')}"),
         ("Left behind", ", ".join(map(_whole, certificate.excluded)) or "nothing"),
+        *_permissions(certificate),
         ("Level", f"{verdict.level}: {words(verdict.level, verdict.sampled_files)}"),
         *(("Samples", text) for text in _samples(verdict)),
         ("Compared", _when(verdict.checked_at, zone)),
@@ -217,6 +227,21 @@ def _wrapped(text: str, first: str = "") -> list[str]:
 def _when(moment: datetime, zone: str) -> str:
     local = moment.astimezone(ZoneInfo(zone))
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC ({local:%d %B %Y, %H:%M %Z})"
+
+
+def _permissions(certificate: Certificate) -> Iterator[tuple[str, str]]:
+    """Yield what the group may do, and what of the facility's modes stayed behind."""
+    access, number = certificate.group_access, certificate.verdict.unsafe_modes
+    if access is not None:
+        # lftp brings no modes: what it makes is readable.
+        kept = access is GroupAccess.KEEP and certificate.protocol is Transport.RSYNC
+        yield "Group", _GROUP_MAY[GroupAccess.READ if access is GroupAccess.KEEP and not kept else access]
+    if number:
+        entries = "1 file or folder" if number == 1 else f"{number:,} files and folders"
+        yield (
+            "Modes",
+            f"the setuid or setgid bit, or the leave for others to write, of {entries} stayed behind",
+        )
 
 
 def _moved(moved: Moved | None) -> str:

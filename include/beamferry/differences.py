@@ -16,6 +16,7 @@ class Difference(StrEnum):
     KIND = "kind"
     TARGET = "target"
     TIME = "time"
+    CLOSED = "closed"
     CHANGING = "changing"
     UNCOPIED = "uncopied"
     EXTRA = "extra"
@@ -35,6 +36,7 @@ _WORDS = {
     Difference.KIND: "of another kind at RDS",
     Difference.TARGET: "linked to something else at RDS",
     Difference.TIME: "rewritten: the same size, but another time of change",
+    Difference.CLOSED: "cannot be read by the group",
     Difference.CHANGING: "changed at the source since the transfer began",
     Difference.UNCOPIED: "of a kind that RDS does not keep",
     Difference.EXTRA: "at RDS only, left as it is",

@@ -62,7 +62,7 @@ class Engine(Protocol):
     ) -> Call:
         """Return the call that fetches what the dry run listed, or a folder of it."""
 
-    def verify(self, choice: Choice, seed: int) -> Call:
+    def verify(self, facts: Facts, choice: Choice, seed: int) -> Call:
         """Return the call that compares both ends."""
 
     def interpret(self, code: int, errors: str) -> BeamferryError | None:
@@ -135,12 +135,13 @@ class RsyncEngine:
             bandwidth_limit=choice.bandwidth_limit,
         )
 
-    def verify(self, choice: Choice, seed: int) -> Call:
+    def verify(self, facts: Facts, choice: Choice, seed: int) -> Call:
         """See ``Engine``."""
         return "verify.sh", census.verify_arguments(
             self._work,
             self.beamtime.model_copy(update={"samples": choice.samples}),
             self.site,
+            facts.traits,
             ssh=rsync.ssh_words(self.beamtime),
             level=choice.level,
             streams=choice.streams,
@@ -230,13 +231,14 @@ class LftpEngine:
             bandwidth_limit=choice.bandwidth_limit,
         )
 
-    def verify(self, choice: Choice, seed: int) -> Call:
+    def verify(self, facts: Facts, choice: Choice, seed: int) -> Call:
         """See ``Engine``."""
         return "lftp_verify.sh", lftp.verify_arguments(
             self._work,
             self.beamtime.model_copy(update={"samples": choice.samples}),
             self.site,
             self._secret,
+            facts.traits,
             level=choice.level,
             streams=choice.streams,
             seed=seed,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from beamferry.beamtime import Transport
 from beamferry.census import SAMPLE_BYTES
 from beamferry.errors import PermanentError
-from beamferry.rsync import MIB, POSIX, STALL_SECONDS, Traits, ssh_words
+from beamferry.rsync import MIB, POSIX, STALL_SECONDS, Traits, group_arguments, ssh_words
 
 if TYPE_CHECKING:
     from beamferry.beamtime import Level, Site
@@ -203,6 +203,7 @@ def verify_arguments(
     beamtime: DesyBeamtime,
     site: Site,
     secret: str,
+    traits: Traits = POSIX,
     *,
     level: Level,
     streams: int,
@@ -216,6 +217,7 @@ def verify_arguments(
         beamtime: what is compared.
         site: where the copy is.
         secret: file on RDS-SSH that holds the password while the job runs.
+        traits: what the destination can keep.
         level: what is compared.
         streams: connections at the same time.
         seed: chooses the sample.
@@ -231,6 +233,7 @@ def verify_arguments(
         *("--limit", str((bandwidth_limit or 0) * MIB)),
         *("--stall", str(STALL_SECONDS)),
         *("--destination", beamtime.destination_path(site)),
+        *group_arguments(beamtime, site, traits),
         *_scope(beamtime),
         *far_arguments(beamtime, secret),
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from beamferry import login
+from beamferry.beamtime import GroupAccess
 
 if TYPE_CHECKING:
     from beamferry.beamtime import Beamtime, Site
@@ -57,14 +58,23 @@ class Traits:
     Args:
         modes: it has owners and permission bits that can be set, and times of folders; a CIFS mount has not.
         links: it has symbolic links.
+        group: number of the group that the share's folders give, by their setgid bit, to what is put there; None where
+            they give none.
     """
 
     modes: bool
     links: bool = True
+    group: int | None = None
 
 
 POSIX = Traits(modes=True)
 CIFS = Traits(modes=False)
+# What the group gets, and what it loses, in words of rsync's --chmod.
+_GROUP_MODES = {
+    GroupAccess.READ: "Dg+rx,Fg+r,g-w,",
+    GroupAccess.WRITE: "Dg+rwx,Fg+rw,",
+    GroupAccess.KEEP: "",
+}
 
 
 def ssh_words(beamtime: Beamtime) -> tuple[str, ...]:
@@ -116,7 +126,7 @@ def rsync_command(
     """
     return (
         "rsync",
-        *_attributes(traits),
+        *_attributes(traits, beamtime.access_of_group(site)),
         # Paths reach the far side as they are, whatever its log-in shell would make of them.
         "-s",
         "--no-h",
@@ -134,15 +144,36 @@ def rsync_command(
     )
 
 
-def _attributes(traits: Traits) -> tuple[str, ...]:
+def _attributes(traits: Traits, access: GroupAccess) -> tuple[str, ...]:
     """Return which attributes come along; the facility's owners and groups mean nothing here."""
     links = ("-l",) if traits.links else ()
-    if traits.modes:
-        # Read-only folders of the facility must be writable here, or nothing could be put into them. What would have
-        # others run a file as this account, or write to it, stays behind.
-        return ("-r", *links, "-p", "-t", "--chmod=Du+rwx,Fu+rw,a-s,o-w")
-    # Some servers round times to two seconds.
-    return ("-r", *links, "-t", "-O", "--no-perms", "--no-owner", "--no-group", "--modify-window=2")
+    # Read-only folders of the facility must be writable here, or nothing could be put into them. What would have
+    # others run a file as this account, or write to it, stays behind.
+    modes = f"--chmod=Du+rwx,Fu+rw,{_GROUP_MODES[access]}a-s,o-w"
+    if not traits.modes:
+        # Some servers round times to two seconds.
+        return (
+            "-r",
+            *links,
+            "-t",
+            "-O",
+            "--no-perms",
+            "--no-owner",
+            "--no-group",
+            modes,
+            "--modify-window=2",
+        )
+    # -p would take the setgid bit from folders that have it from the share.
+    share = () if traits.group is None else ("--chmod=Dg+s", "-g", f"--groupmap=*:{traits.group}")
+    return ("-r", *links, "-p", "-t", modes, *share)
+
+
+def group_arguments(beamtime: Beamtime, site: Site, traits: Traits) -> tuple[str, ...]:
+    """Return what tells a script which group is to be able to read the copy; none where nothing is promised."""
+    # Where modes cannot be set, the mount alone decides.
+    if beamtime.access_of_group(site) is GroupAccess.KEEP or not traits.modes:
+        return ()
+    return ("--group", "own" if traits.group is None else str(traits.group))
 
 
 def dry_run_arguments(

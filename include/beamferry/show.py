@@ -39,7 +39,7 @@ def commands(beamtime: Beamtime, site: Site) -> Iterator[tuple[str, str]]:
         ("verify_access", tool.probe()),
         ("dry_run", tool.dry_run(_FACTS, choice, None)),
         ("transfer", tool.transfer(_FACTS, choice, None, folder)),
-        ("verify_sizes", tool.verify(choice, 0)),
+        ("verify_sizes", tool.verify(_FACTS, choice, 0)),
         ("certify, with a manifest", ("manifest.sh", manifest)),
     )
     for title, (script, arguments) in steps:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # How many differences of each kind are kept by name, and how many bytes their names may take; all are counted.
 # The verdict goes to the certificate through a file on RDS-SSH, of which 256 KiB are read back.
 KEPT = 200
-KEPT_BYTES = 20 * 1024
+KEPT_BYTES = 19_900
 # The asset state and an XCom take 4 kB; the certificate beside the data names more.
 STATE_BYTES = 3500
 _STATE_PATH = 120
@@ -69,6 +69,7 @@ class Listed(Frozen):
     mismatches: int
     unstable: int = 0
     unresolved: int = 0
+    closed: int = 0
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -102,6 +103,8 @@ class Verdict(Frozen):
         again_files: files that differed in an earlier comparison, and were compared byte by byte for that reason alone.
         cached_files: files that may have been read from the memory of RDS-SSH and not from the disk.
         there_bytes: size of the source's files that have a file of their size at RDS; None in older verdicts.
+        unsafe_modes: files and folders of the source with a setuid bit, a setgid bit of a file, or leave for others to
+            write, none of which comes home; None where that is not known.
     """
 
     schema_version: Literal[1] = 1
@@ -120,6 +123,7 @@ class Verdict(Frozen):
     cached_files: int = 0
     entries: dict[Difference, dict[str, int]] = Field(default_factory=dict)
     there_bytes: int | None = None
+    unsafe_modes: int | None = None
 
     def amount(self, kind: Difference) -> str:
         """Return how many entries differ in this way, by what they are, e.g. ``3 files missing at RDS``."""
@@ -224,6 +228,7 @@ def judge(
     again_files: int = 0,
     cached_files: int = 0,
     round_folders: int = 0,
+    unsafe_modes: int | None = None,
 ) -> Verdict:
     """Return the verdict on what the agent found to differ.
 
@@ -239,6 +244,7 @@ def judge(
         again_files: files compared for the reason alone that they differed before, not counted in ``sampled_files``.
         cached_files: files that may have been read from memory.
         round_folders: folders whose listing ends at a number at which servers cut.
+        unsafe_modes: files and folders whose modes let others do what they may not at RDS, None where not known.
 
     Raises:
         PermanentError: the source holds no file.
@@ -271,6 +277,7 @@ def judge(
         cached_files=cached_files,
         entries=entries,
         there_bytes=source.bytes - comparison.incomparable_bytes,
+        unsafe_modes=unsafe_modes,
     )
 
 
@@ -328,6 +335,16 @@ def _reached(level: Level, comparable_bytes: int, sampled_files: int, sampled_by
     if level is Level.SIZES or sampled_bytes >= comparable_bytes:
         return level
     return Level.SAMPLED if sampled_files else Level.SIZES
+
+
+def remedy(verdict: Verdict, names: str) -> str:
+    """Return what to do about a copy that differs; ``names`` is the file that names what does."""
+    if verdict.counts.keys() - _HARMLESS == {Difference.CLOSED} and not verdict.partial_files:
+        return (
+            "start a run in mode sync, which opens to the group what belongs to the account on RDS-SSH; if it stays, "
+            f"ask the owners of the files that {names} names, or Research IT"
+        )
+    return f"start a run in mode sync; if it stays, read {names} for the names"
 
 
 def words(level: Level, sampled_files: int) -> str:

@@ -4,12 +4,13 @@ import json
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 # A request or an answer of another version is refused, never guessed.
-VERSION = 2
+VERSION = 3
 
 
 # Entries of one end that the other does not have in this form; paths of files whose content differs; those of them that
-# the source itself reads differently each time; paths that differed before and could not be compared again.
-LISTS = ("only_source", "only_destination", "mismatches", "unstable", "unresolved")
+# the source itself reads differently each time; paths that differed before and could not be compared again; entries of
+# the destination that the group cannot read.
+LISTS = ("only_source", "only_destination", "mismatches", "unstable", "unresolved", "closed")
 # What is counted at one end, in the order in which a census tells it.
 COUNTED = ("files", "bytes", "folders", "links", "others")
 
@@ -223,11 +224,13 @@ class PublicationRequest(NamedTuple):
     ``root``: folder of the group; links that lead to it are followed if root or the account made them.
     ``folder``: where the files go, absolute and below ``root``; made where it is missing. No link is followed.
     ``files``: their texts, by name; each is replaced whole.
+    ``opens``: whether the group is to be able to read the folder, also where it was closed to it.
     """
 
     root: str
     folder: str
     files: Dict[str, str]
+    opens: bool
 
     def to_json(self) -> str:
         """Return the request as one line of ASCII."""
@@ -246,6 +249,8 @@ class PublicationRequest(NamedTuple):
                 raise ValueError("{} must be an absolute path".format(name))
         if not isinstance(files, dict) or not all(isinstance(content, str) for content in files.values()):
             raise ValueError("files must be texts by name")
+        if not isinstance(fields["opens"], bool):
+            raise ValueError("opens must be true or false")
         if any(not name or "/" in name or "\0" in name or name in (".", "..") for name in files):
             raise ValueError("a file's name must be one plain name")
         return cls(**fields)

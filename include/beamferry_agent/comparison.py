@@ -25,11 +25,13 @@ def compare_lists(request: ComparisonRequest) -> Comparison:
     """
     try:
         with ExitStack() as opened:
-            here, there, *flagged = (
+            here, there, *flagged, closed = (
                 opened.enter_context(open(os.path.join(request.folder, name), "rb")) for name in LISTS
             )
             paths = [_paths(stream) for stream in flagged]
-            return compare(read_records(here), read_records(there), paths, request)
+            return compare(
+                read_records(here), read_records(there), paths, request, closed=read_records(closed)
+            )
     except OSError as error:
         raise DamagedListsError("a list of differences cannot be read: {}".format(error.strerror or error))
 
@@ -43,12 +45,15 @@ def compare(
     only_destination: Iterable[Entry],
     flagged: Iterable[Iterable[str]],
     request: ComparisonRequest,
+    *,
+    closed: Iterable[Entry] = (),
 ) -> Comparison:
     """Return what differs, reading each difference once and keeping only a few.
 
-    ``flagged``: the lists of paths, in the order of ``LISTS``. Raises DamagedListsError as ``compare_lists`` does.
+    ``flagged``: the lists of paths, in the order of ``LISTS``; ``closed``: what the group cannot read. Raises
+    DamagedListsError as ``compare_lists`` does.
     """
-    pairs = Pairs(only_source, only_destination, flagged)
+    pairs = Pairs(only_source, only_destination, flagged, closed)
     counted: CounterOf[str] = Counter()
     named: Dict[str, List[str]] = {}
     room = dict.fromkeys(KINDS, request.kept_bytes)

@@ -12,16 +12,16 @@ from beamferry_agent.errors import DamagedListsError
 from beamferry_agent.marks import MARKS
 from beamferry_agent.records import FILE, FOLDER, LINK, OTHER, Entry, encode_name
 
-# The lists, in the order of answers.LISTS; the last three hold paths.
-_SOURCE, _DESTINATION, _MISMATCH, _UNSTABLE, _UNRESOLVED = range(len(LISTS))
+# The lists, in the order of answers.LISTS; three of them hold paths.
+_SOURCE, _DESTINATION, _MISMATCH, _UNSTABLE, _UNRESOLVED, _CLOSED = range(len(LISTS))
 # What an entry is counted as, by its kind in a census; see ``answers.COUNTED``.
 COUNTED_AS = {FILE: "files", FOLDER: "folders", LINK: "links", OTHER: "others"}
 
 # How an entry at the source and its copy differ, the most alarming first.
 CONTENT, UNSTABLE, UNRESOLVED = "content", "unstable", "unresolved"
 MISSING, SIZE, KIND, TARGET = "missing", "size", "kind", "target"
-TIME, CHANGING, UNCOPIED, EXTRA = "time", "changing", "uncopied", "extra"
-KINDS = (CONTENT, UNSTABLE, UNRESOLVED, MISSING, SIZE, KIND, TARGET, TIME, CHANGING, UNCOPIED, EXTRA)
+TIME, CLOSED, CHANGING, UNCOPIED, EXTRA = "time", "closed", "changing", "uncopied", "extra"
+KINDS = (CONTENT, UNSTABLE, UNRESOLVED, MISSING, SIZE, KIND, TARGET, TIME, CLOSED, CHANGING, UNCOPIED, EXTRA)
 
 Rules = NamedTuple(
     "Rules", [("changing_since", Optional[int]), ("modify_window", int), ("keeps_links", bool)]
@@ -29,11 +29,21 @@ Rules = NamedTuple(
 Rules.__doc__ = """What counts as a difference; see ``answers.ComparisonRequest``."""
 
 Pair = NamedTuple(
-    "Pair", [("path", str), ("here", Optional[Entry]), ("there", Optional[Entry]), ("flags", FrozenSet[int])]
+    "Pair",
+    [
+        ("path", str),
+        ("here", Optional[Entry]),
+        ("there", Optional[Entry]),
+        ("flags", FrozenSet[int]),
+        ("closed", Optional[Entry]),
+    ],
 )
-Pair.__doc__ = (
-    """What the lists hold of one path: the entry of either end that differs, and whether contents do."""
-)
+Pair.__doc__ = """What the lists hold of one path.
+
+``here``, ``there``: the entry of either end that differs.
+``flags``: which of the lists of paths have it.
+``closed``: the entry of the destination if the group cannot read it.
+"""
 
 _Item = Tuple[bytes, int, Optional[Entry]]
 
@@ -44,6 +54,7 @@ class Pairs:
     ``only_source``: entries of the source's census that the destination's does not hold, sorted as there.
     ``only_destination``: the other way round.
     ``flagged``: the lists of paths, each sorted as in a census.
+    ``closed``: entries that the group cannot read, sorted as in a census.
     """
 
     def __init__(
@@ -51,12 +62,14 @@ class Pairs:
         only_source: Iterable[Entry],
         only_destination: Iterable[Entry],
         flagged: Iterable[Iterable[str]],
+        closed: Iterable[Entry],
     ) -> None:
         """Read nothing yet."""
         self._merged = heapq.merge(
             self._entries(_SOURCE, only_source),
             self._entries(_DESTINATION, only_destination),
             *(self._paths(which, paths) for which, paths in enumerate(flagged, _MISMATCH)),
+            self._closed(closed),
             key=itemgetter(0, 1),
         )
         # What was read so far: length of each list, and the sums of each end's entries.
@@ -73,13 +86,14 @@ class Pairs:
         for key, group in groupby(self._merged, key=itemgetter(0)):
             items = list(group)
             path = key[:-2].decode("utf-8", "surrogateescape")
-            flags = frozenset(end for _, end, _ in items if end >= _MISMATCH)
+            flags = frozenset(end for _, end, _ in items if _MISMATCH <= end < _CLOSED)
+            closed = next((entry for _, end, entry in items if end == _CLOSED), None)
             ends = ([entry for _, at, entry in items if at == end] for end in (_SOURCE, _DESTINATION))
             # A folder that is written to while it is listed can show a name twice; the second is a pair of its own.
             for here, there in tuple(zip_longest(*ends)) or ((None, None),):
                 if here is not None and (there is None or (here.kind, here.size) != (there.kind, there.size)):
                     self.incomparable_bytes += here.size
-                yield Pair(path, here, there, flags)
+                yield Pair(path, here, there, flags, closed)
 
     def difference(self, field: str) -> int:
         """Return how much more the source's entries sum up to than the destination's, of all that was read."""
@@ -92,6 +106,12 @@ class Pairs:
             self._sums[end][COUNTED_AS[entry.kind]] += 1
             self._sums[end]["bytes"] += entry.size
             yield last, end, entry
+
+    def _closed(self, entries: Iterable[Entry]) -> Iterator[_Item]:
+        last = b""
+        for entry in entries:
+            last = self._next(_CLOSED, entry.path, last)
+            yield last, _CLOSED, entry
 
     def _paths(self, which: int, paths: Iterable[str]) -> Iterator[_Item]:
         last = b""
@@ -132,7 +152,7 @@ def differences(pairs: Iterable[Pair], rules: Rules) -> Iterator[Tuple[str, str,
                 missing.append(pair.path + "/")
                 continue
             kind = CHANGING
-        entry = pair.here or pair.there
+        entry = pair.here or pair.there or pair.closed
         # Where only a content is told of, it is a file's.
         yield kind, pair.path, FILE if entry is None else entry.kind
     for path in missing:
@@ -145,11 +165,13 @@ def _difference(pair: Pair, rules: Rules) -> Optional[str]:
         return UNRESOLVED
     content = UNSTABLE if _UNSTABLE in pair.flags else CONTENT
     if here is None:
-        # Without an entry of either end the censuses agree, and only the content does not.
-        return content if there is None else EXTRA
+        if there is not None:
+            return EXTRA
+        # Without an entry of either end the censuses agree, and only the content does not, or the copy is closed.
+        return content if pair.flags else CLOSED
     kind = _of_entries(here, there, rules)
     if _MISMATCH not in pair.flags:
-        return kind
+        return CLOSED if kind is None and pair.closed is not None else kind
     # Whatever differs in a listing explains another content, except a time within the window, or one that we set.
     marked = kind == TIME and there is not None and there.modified in MARKS
     return content if kind is None or marked else kind

@@ -13,6 +13,7 @@ from beamferry.access import parse_facts
 from beamferry.beamtime import Level, Site
 from beamferry.facilities.desy import DesyBeamtime
 from beamferry.lab.desy_tree import BEAMTIME, UNREADABLE
+from beamferry.rsync import POSIX, Traits
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +38,8 @@ class DesyEngine(Scripts):
     settings: dict[str, Any] = field(default_factory=dict)
     password: str | None = None
     awk: str | None = None
+    # What the destination can keep, as the probe would say.
+    traits: Traits = POSIX
 
     def __post_init__(self) -> None:
         self.prepare()
@@ -113,7 +116,14 @@ class DesyEngine(Scripts):
     def verify(self, level: Level = Level.SAMPLED, *, streams: int = 3) -> Outcome:
         self.hand_over()
         arguments = lftp.verify_arguments(
-            str(self.work), self.beamtime, self.site, str(self.secret), level=level, streams=streams, seed=7
+            str(self.work),
+            self.beamtime,
+            self.site,
+            str(self.secret),
+            self.traits,
+            level=level,
+            streams=streams,
+            seed=7,
         )
         return self.run("lftp_verify.sh", arguments)
 

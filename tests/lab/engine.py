@@ -130,6 +130,7 @@ class Scripts:
                 mismatches=int(result["content_mismatches"]),
                 unstable=int(result["unstable"]),
                 unresolved=int(result["unresolved"]),
+                closed=int(result["closed"]),
             ),
             source=end("source"),
             destination=end("destination"),
@@ -147,6 +148,7 @@ class Scripts:
             checked_at=datetime.now(UTC),
             again_files=int(result["again_files"]),
             cached_files=int(result["cached"]),
+            unsafe_modes=result.get("unsafe_modes"),
         )
 
     @property
@@ -168,6 +170,8 @@ class Engine(Scripts):
     folder: Path
     settings: dict[str, Any] = field(default_factory=dict)
     awk: str | None = None
+    # What the destination can keep, as the probe would say.
+    traits: rsync.Traits = rsync.POSIX
 
     def __post_init__(self) -> None:
         self.prepare()
@@ -210,9 +214,8 @@ class Engine(Scripts):
         return self.said("probe.sh", access.probe_arguments(self.beamtime, self.site))
 
     def dry_run(self, *, flat: bool = True) -> Outcome:
-        return self.run(
-            "dry_run.sh", rsync.dry_run_arguments(str(self.work), self.beamtime, self.site, flat=flat)
-        )
+        arguments = rsync.dry_run_arguments(str(self.work), self.beamtime, self.site, self.traits, flat=flat)
+        return self.run("dry_run.sh", arguments)
 
     def transfer_arguments(self, *, streams: int = 3, **changed: int) -> tuple[str, ...]:
         """Arguments of transfer.sh, some of them changed: ``range_threshold=MIB``."""
@@ -221,6 +224,7 @@ class Engine(Scripts):
                 str(self.work),
                 self.beamtime,
                 self.site,
+                self.traits,
                 flat=True,
                 streams=streams,
                 bandwidth_limit=self.beamtime.bandwidth_limit,
@@ -243,7 +247,14 @@ class Engine(Scripts):
 
     def verify_arguments(self, level: Level, *, seed: int = 1, streams: int = 2) -> tuple[str, ...]:
         return census.verify_arguments(
-            str(self.work), self.beamtime, self.site, ssh=rsync.SSH, level=level, streams=streams, seed=seed
+            str(self.work),
+            self.beamtime,
+            self.site,
+            self.traits,
+            ssh=rsync.SSH,
+            level=level,
+            streams=streams,
+            seed=seed,
         )
 
     def verify(self, level: Level, *, seed: int = 1, streams: int = 2) -> Outcome:

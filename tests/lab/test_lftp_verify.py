@@ -42,6 +42,8 @@ def bring_home(engine: DesyEngine, *names: str) -> DesyEngine:
     for path in engine.desy.tree.iterdir():
         if path.is_file():
             shutil.copy2(path, engine.destination / path.name)
+            # As the transfer makes them: the group can read.
+            (engine.destination / path.name).chmod(0o644)
     return engine
 
 
@@ -145,6 +147,7 @@ def test_each_difference_is_in_its_list(desy: Desy, at_desy: Callable[..., DesyE
     assert done.progress["bytes_done"] == done.progress["bytes_total"] == done.result["sampled_bytes"]
     # The lists stay for the certificate, what was needed to make them does not.
     assert sorted(path.name for path in (engine.work / "verify").iterdir()) == [
+        "closed",
         "destination.census",
         "mismatches",
         "only_destination",

@@ -165,5 +165,5 @@ def test_no_file_comes_home_that_others_could_run_as_ours_or_write_to(engine: En
     (engine.source / "folder").chmod(0o2777)
     engine.fetch()
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in engine.destination.iterdir()}
-    assert modes == {"run": 0o755, "group": 0o755, "open": 0o664, "read": 0o644, "folder": 0o775}
+    assert modes == {"run": 0o755, "group": 0o755, "open": 0o644, "read": 0o644, "folder": 0o755}
     assert "Number of regular files transferred: 0\n" in engine.dry_run().stats

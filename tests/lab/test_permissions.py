@@ -107,7 +107,7 @@ class Chain:
         facts, totals = self.dry_run()
         for folder in self.tool.folders(totals) or (None,):
             self.job("transfer", partial(self.transfer, facts, folder))
-        self.job("verify", lambda tool: tool.verify(CHOICE, 1))
+        self.job("verify", lambda tool: tool.verify(facts, CHOICE, 1))
         self.session.make_folder(self.certificate, mode=0o755)
         arguments = census.manifest_arguments(
             Job(self.beamtime.key, "").work,

@@ -36,7 +36,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def issue(root: Path, folder: Path, files: dict[str, str] | None = None) -> None:
-    publish(PublicationRequest(str(root), str(folder), FILES if files is None else files))
+    publish(PublicationRequest(str(root), str(folder), FILES if files is None else files, opens=True))
 
 
 def kept(root: Path) -> bool:
@@ -157,7 +157,7 @@ def test_folders_on_the_way_need_not_be_readable() -> None:
         os.chown(share, NOBODY, NOBODY)
         (way / "agent.pyz").write_bytes(agent_archive())
         (way / "agent.pyz").chmod(0o644)
-        asked = PublicationRequest(str(share), str(share / "mg1-1.certificate"), FILES)
+        asked = PublicationRequest(str(share), str(share / "mg1-1.certificate"), FILES, opens=True)
         done = subprocess.run(
             [python, "-I", str(way / "agent.pyz"), "publish"],
             input=asked.to_json(),
@@ -190,7 +190,7 @@ def test_nothing_is_made_beside_the_share(root: Path, folder: str) -> None:
 
 @pytest.mark.parametrize("name", ["../authorized_keys", "a/b", "", ".", "..", "a\0b"])
 def test_a_name_that_is_a_path_is_refused(root: Path, name: str) -> None:
-    asked = PublicationRequest(str(root), str(root / "x"), {name: "text"})
+    asked = PublicationRequest(str(root), str(root / "x"), {name: "text"}, opens=True)
     with pytest.raises(ValueError, match="one plain name"):
         PublicationRequest.from_json(asked.to_json())
 

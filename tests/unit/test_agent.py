@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 NOTHING = dict.fromkeys(("files", "bytes", "folders", "links", "others"), 0)
 
 
-def request(folder: Path, lengths: tuple[int, ...] = (0, 0, 0, 0, 0)) -> ComparisonRequest:
+def request(folder: Path, lengths: tuple[int, ...] = (0,) * len(LISTS)) -> ComparisonRequest:
     counted = NOTHING | {"files": lengths[0], "bytes": 5 * lengths[0]}
     return ComparisonRequest(str(folder), lengths, counted, NOTHING, None, 0, True, 200, 20_480)
 
@@ -81,7 +81,7 @@ def test_the_archive_needs_nothing_else(tmp_path: Path, installed: Path, lists: 
 
 def test_what_differs_comes_back_with_names_that_are_no_text(installed: Path, lists: Path) -> None:
     (lists / "only_source").write_bytes(b"raw/a\n\xff//f//5//1//\0")
-    found = agent.read_comparison(agent.answer(run(installed, request(lists, (1, 0, 0, 0, 0)).to_json())))
+    found = agent.read_comparison(agent.answer(run(installed, request(lists, (1, 0, 0, 0, 0, 0)).to_json())))
     assert found == Comparison({"missing": 1}, {"missing": {"files": 1}}, {"missing": ["raw/a\n\udcff"]}, 5)
 
 
@@ -92,7 +92,7 @@ def test_what_differs_comes_back_with_names_that_are_no_text(installed: Path, li
 def test_a_damaged_list_is_no_answer(installed: Path, lists: Path, content: bytes, length: int) -> None:
     (lists / "only_source").write_bytes(content)
     with pytest.raises(TransientError) as caught:
-        agent.answer(run(installed, request(lists, (length, 0, 0, 0, 0)).to_json()))
+        agent.answer(run(installed, request(lists, (length, 0, 0, 0, 0, 0)).to_json()))
     assert caught.value.code == "differences-damaged"
 
 

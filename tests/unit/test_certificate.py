@@ -120,6 +120,32 @@ def test_text_holds_what_one_asks_years_later() -> None:
     assert " ".join(SENTENCE.split()) in " ".join(text.split())
 
 
+@pytest.mark.parametrize(
+    ("access", "said"),
+    [
+        ("read", "may read files and folders"),
+        ("write", "may read and change files and folders"),
+        ("keep", "may do what the modes at the facility say"),
+    ],
+)
+def test_it_says_what_the_group_may_do(access: str, said: str) -> None:
+    assert f"Group:       {said}\n" in to_text(issued(beamtime=visit(group_access=access)))
+    # A mount that keeps no modes decides by itself.
+    assert "Group:" not in to_text(issued(beamtime=visit(group_access=access), keeps_modes=False))
+
+
+def test_it_says_once_which_modes_were_left_behind_and_how_often() -> None:
+    def said(number: int | None) -> str:
+        return " ".join(to_text(issued(verdict(unsafe_modes=number))).split())
+
+    sentence = "setuid or setgid bit, or the leave for others to write, of"
+    assert f"Modes: the {sentence} 12 files and folders stayed behind" in said(12)
+    assert f"Modes: the {sentence} 1 file or folder stayed behind" in said(1)
+    assert said(12).count("setuid") == 1
+    for none in (0, None):
+        assert "setuid" not in said(none)
+
+
 def test_lines_are_short_unless_they_are_to_be_copied() -> None:
     long = "/mnt/eps01-rds/" + "/".join(["a rather long folder"] * 5)
     text = to_text(issued(differing(3), visit(destination=long)))

@@ -327,6 +327,21 @@ def test_the_registry_in_force_where_the_package_is_installed(
     assert registry_path() == tmp_path / "airflow" / "include" / "beamtimes.yaml"
 
 
+def test_the_group_may_read_where_nothing_is_said_and_an_entry_decides_for_itself() -> None:
+    entries = ENTRY.format("mg1-1") + ENTRY.format("mg1-2") + "    group_access: keep\n"
+    for said, expected in (("", "read"), ("  group_access: write\n", "write")):
+        registry = of(f"{SITE}{said}beamtimes:\n{entries}")
+        assert (registry.problems, registry.site is None) == ((), False)
+        assert [one.access_of_group(registry.site) for one in registry.beamtimes if registry.site] == [
+            expected,
+            "keep",
+        ]
+    (problem,) = of(f"{SITE}  group_access: all\nbeamtimes:\n{entries}").problems
+    assert str(problem).startswith(
+        "beamtimes.yaml:3 site.group_access: must be read, write or keep, got 'all'"
+    )
+
+
 def test_the_starter_registry_is_valid_and_empty() -> None:
     registry = load(INCLUDE / "beamtimes.yaml")
     assert (registry.beamtimes, registry.problems) == ((), ())

@@ -17,7 +17,7 @@ from beamferry import verification
 from beamferry.beamtime import Level
 from beamferry.differences import Difference
 from beamferry.errors import PermanentError, TransientError
-from beamferry.verification import Ends, Listed, Outcome, Verdict, is_complete, judge, request, safe
+from beamferry.verification import Ends, Listed, Outcome, Verdict, is_complete, judge, remedy, request, safe
 from beamferry_agent import comparison, differences
 from beamferry_agent.answers import LISTS, Comparison, ComparisonRequest
 from beamferry_agent.errors import DamagedListsError
@@ -85,8 +85,10 @@ def compared(here: Census, there: Census, mismatches: Iterable[str] = (), **sett
         for paths in (mismatches, settings.pop("unstable", ()), settings.pop("unresolved", ()))
     ]
     lists = only(here, there), only(there, here)
+    closed = sorted((there[path] for path in settings.pop("closed", ())), key=lambda entry: key(entry.path))
+    all_lists = zip(LISTS, (*lists, *flagged, closed), strict=True)
     asked = {
-        "listed": Listed(**{name: len(items) for name, items in zip(LISTS, (*lists, *flagged), strict=True)}),
+        "listed": Listed(**{name: len(items) for name, items in all_lists}),
         "source": settings.get("source", ends(here)),
         "destination": settings.get("destination", ends(there)),
         "listing_began": int(BEGAN.timestamp()),
@@ -102,7 +104,7 @@ def compared(here: Census, there: Census, mismatches: Iterable[str] = (), **sett
         "partial_files": 0,
         "checked_at": BEGAN + timedelta(hours=2),
     }
-    found = comparison.compare(*lists, flagged, passed_on(request("lists", **asked)))
+    found = comparison.compare(*lists, flagged, passed_on(request("lists", **asked)), closed=closed)
     return judge(Comparison.from_json(found.to_json()), **concluded | settings)
 
 
@@ -139,6 +141,37 @@ def test_each_difference_of_a_file_is_told(copy: Entry | None, kind: Difference)
     assert [item.path for item in verdict.named] == ["raw/a.tif"]
     assert kind.words in verdict.sentence
     assert not is_complete(verdict)
+
+
+def test_what_the_group_cannot_read_is_told_unless_more_is_wrong_with_it() -> None:
+    verdict = compared(BASE, BASE, closed=["raw", "raw/a.tif", "raw/b.tif"])
+    assert (verdict.outcome, verdict.counts) == (Outcome.DIFFERENT, {Difference.CLOSED: 3})
+    assert verdict.sentence.endswith(": 2 files and 1 folder cannot be read by the group.")
+    verdict = compared(BASE, BASE, closed=["raw/b.tif"])
+    assert verdict.sentence.endswith(": 1 file cannot be read by the group.")
+    assert [item.path for item in verdict.named] == ["raw/b.tif"]
+    # What is at RDS only is somebody else's to open, and a file that is fetched again gets its permissions anew.
+    there = BASE | census(file("notes.txt", 3), file("raw/b.tif", 8))
+    verdict = compared(BASE, there, ["raw/a.tif"], closed=["notes.txt", "raw/a.tif", "raw/b.tif"])
+    assert verdict.counts == {Difference.CONTENT: 1, Difference.SIZE: 1, Difference.EXTRA: 1}
+
+
+def test_the_remedy_names_who_can_open_what_is_closed() -> None:
+    closed = compared(BASE, BASE | census(file("notes.txt", 3)), closed=["raw/b.tif"])
+    assert "opens to the group" in remedy(closed, "/rds/certificate.txt")
+    for other in (
+        compared(BASE, BASE, ["raw/a.tif"], closed=["raw/b.tif"]),
+        compared(BASE, BASE, closed=["raw/b.tif"], partial_files=1),
+    ):
+        assert (
+            remedy(other, "/rds/c.txt")
+            == "start a run in mode sync; if it stays, read /rds/c.txt for the names"
+        )
+
+
+def test_a_time_within_the_window_does_not_hide_what_the_group_cannot_read() -> None:
+    there = BASE | census(file("raw/a.tif", 7, OLD + 1))
+    assert compared(BASE, there, modify_window=2, closed=["raw/a.tif"]).counts == {Difference.CLOSED: 1}
 
 
 def test_link_elsewhere_is_told() -> None:
@@ -347,7 +380,7 @@ def test_lists_cut_at_the_same_place_are_an_error_when_their_lengths_are_known()
             compared(here, BASE, mismatches, listed=listed)
 
 
-@pytest.mark.parametrize("which", range(5))
+@pytest.mark.parametrize("which", range(6))
 def test_unsorted_list_is_an_error(which: int) -> None:
     unsorted = [file("b"), file("a")]
     asked = request(
@@ -364,6 +397,7 @@ def test_unsorted_list_is_an_error(which: int) -> None:
             unsorted if which == 1 else [],
             [["b", "a"] if which == of else [] for of in (2, 3, 4)],
             asked,
+            closed=unsorted if which == 5 else [],
         )
 
 
@@ -557,7 +591,7 @@ def test_memory_does_not_grow_with_the_number_of_differences() -> None:
             frames(number, OLD),
             [(entry.path for entry in itertools.islice(frames(number, OLD), 0, None, 2)), [], []],
             ComparisonRequest(
-                "", (number, number, number // 2, 0, 0), both, both, SINCE, 0, True, 200, 20_480
+                "", (number, number, number // 2, 0, 0, 0), both, both, SINCE, 0, True, 200, 20_480
             ),
         )
         _, highest = tracemalloc.get_traced_memory()

@@ -11,6 +11,7 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from beamferry import agent, census
 from beamferry.airflow.jobs import RemoteJobOperator
 from beamferry.airflow.task import BeamtimeTask
+from beamferry.beamtime import GroupAccess
 from beamferry.certificate import (
     JSON_NAME,
     MANIFEST_NAME,
@@ -29,7 +30,7 @@ from beamferry.lftp import TOP
 from beamferry.plan import TransferPlan, make_plan, sentence, table
 from beamferry.remote import Job
 from beamferry.rsync import streams_for
-from beamferry.verification import Ends, Listed, Outcome, Verdict, judge, request
+from beamferry.verification import Ends, Listed, Outcome, Verdict, judge, remedy, request
 from beamferry_agent.answers import PublicationRequest
 
 if TYPE_CHECKING:
@@ -214,7 +215,9 @@ class VerifySizes(RemoteJobOperator):
     def call(self, context: Context, session: Session) -> Call:
         """Return the engine's call; the seed is the run's, so that a retry attaches to the same job."""
         seed = int.from_bytes(sha256(context["run_id"].encode()).digest()[:4])
-        return self.engine.verify(choice(self.beamtime, self.chosen(context)), seed)
+        return self.engine.verify(
+            self.facts(context, session), choice(self.beamtime, self.chosen(context)), seed
+        )
 
     def finish(self, context: Context, session: Session, ended: Ended) -> JsonValue:
         """Have the differences judged on RDS-SSH, keep the verdict with the beamtime, and return it."""
@@ -234,6 +237,7 @@ class VerifySizes(RemoteJobOperator):
                     mismatches=int(result["content_mismatches"]),
                     unstable=int(result["unstable"]),
                     unresolved=int(result["unresolved"]),
+                    closed=int(result["closed"]),
                 ),
                 source=source,
                 destination=destination,
@@ -255,6 +259,8 @@ class VerifySizes(RemoteJobOperator):
             cached_files=int(result["cached"]),
             # Only listings over FTP and SFTP have it.
             round_folders=int(result.get("round_folders", 0)),
+            # They list no setuid bits, and lftp brings no modes.
+            unsafe_modes=_number(result, "unsafe_modes"),
         )
         self.state.set("verification", verdict.for_state().model_dump(mode="json"))
         self.log.info(verdict.sentence)
@@ -317,7 +323,8 @@ class Certify(RemoteJobOperator):
 
     def publish(self, session: Session, files: dict[str, str]) -> None:
         """Write these files into the certificate's folder, which is made where it is missing."""
-        agent.publish(session, PublicationRequest(self.site.destination_root, self.folder, files))
+        opens = self.beamtime.access_of_group(self.site) is not GroupAccess.KEEP
+        agent.publish(session, PublicationRequest(self.site.destination_root, self.folder, files, opens))
 
     def finish(self, context: Context, session: Session, ended: Ended) -> JsonValue:
         """Write the certificate once the manifest is there."""
@@ -331,13 +338,14 @@ class Certify(RemoteJobOperator):
             PermanentError: it does not say verified.
         """
         verdict = self.verdict(context, session)
-        moved = self.moved(context, session)
+        moved, facts = self.moved(context, session), self.facts(context, session)
         certificate = certify(
             self.beamtime,
             self.site,
             verdict,
             moved=moved,
-            tools=self.facts(context, session).tools,
+            tools=facts.tools,
+            keeps_modes=facts.traits.modes,
             manifest=manifest,
             run=context["run_id"],
             issued_at=pendulum.now("UTC"),
@@ -368,7 +376,7 @@ class Certify(RemoteJobOperator):
         raise PermanentError(
             "not-verified",
             verdict.sentence,
-            f"start a run in mode sync; if it stays, read {self.folder}/{TEXT_NAME} for the names",
+            remedy(verdict, f"{self.folder}/{TEXT_NAME}"),
         )
 
 
@@ -376,6 +384,10 @@ def choice(beamtime: Beamtime, options: Options) -> Choice:
     """Return what the form was answered, as the engines take it; over a person's session with fewer streams."""
     streams = streams_for(beamtime, options.streams)
     return Choice(streams, options.bandwidth_limit, options.verification, options.samples)
+
+
+def _number(result: dict[str, Any], name: str) -> int | None:
+    return int(result[name]) if name in result else None
 
 
 def _end(result: dict[str, Any], end: str) -> Ends:

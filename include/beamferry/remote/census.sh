@@ -5,9 +5,25 @@
 # A census is a sorted list of NUL-terminated records PATH//TYPE//SIZE//MTIME//LINKTARGET: find's %P never
 # holds '//', so the first one ends the path. TYPE is f, d, l or o (anything else).
 
-# Prints a POSIX shell script that lists a folder, the same for both ends.
-census_script() { # FOLDER [FILE-FOR-THE-PARTIAL-FOLDERS]: with a file the folder is the one at RDS
-  local path kind
+# Prints the part of find's words that tells of an entry, in a file, if the group cannot read it: members of the group
+# are others to a file of another group.
+closed_words() { # TYPE BITS GROUP FILE: the type as in a census, the bits as others have them
+  [[ -n $3 ]] || return 0
+  printf ' \\( '
+  [[ $3 == own ]] || printf -- '-gid %d ' "$3"
+  printf -- '-perm -00%d0 ' "$2"
+  [[ $3 == own ]] || printf -- '-o ! -gid %d -perm -000%d ' "$3" "$2"
+  printf -- '-o -fprintf %s "%%P//%s//0//0//\\0" \\)' "$(quoted "$4")" "$1"
+}
+
+# Prints a POSIX shell script that lists a folder, the same for both ends but for records "//" that follow what has a
+# mode at the source that RDS is not to have, see drop_marks. With files the folder is the one at RDS; the second one
+# gets what the group, a number or "own" for that of each entry, cannot read.
+census_script() { # FOLDER [FILE-FOR-THE-PARTIAL-FOLDERS [FILE-FOR-WHAT-IS-CLOSED GROUP]]
+  local path kind shut=${3:-} group=${4:-} unsafe_file='' unsafe_folder=''
+  if (($# < 2)); then
+    unsafe_file=' \( ! -perm /6002 -o -printf "//\0" \)' unsafe_folder=' \( ! -perm /4002 -o -printf "//\0" \)'
+  fi
   printf 'LC_ALL=C TZ=UTC0; export LC_ALL TZ; cd %s || exit 66\n' "$(quoted "$1")"
   # %Ts, whole seconds, is not in find's manual: ask before relying on it.
   # shellcheck disable=SC2016  # meant for the far shell
@@ -24,9 +40,22 @@ census_script() { # FOLDER [FILE-FOR-THE-PARTIAL-FOLDERS]: with a file the folde
     path=$(printf '%s' "./${path%/}" | sed 's/[][*?\\]/\\&/g')
     printf ' -o \\( %s-path %s -prune \\)' "$kind" "$(quoted "$path")"
   done
-  printf '%s' ' -o -type f -printf "%P//f//%s//%Ts//\0" -o -type d -printf "%P//d//0//0//\0"' \
-    ' -o -type l -printf "%P//l//0//0//%l\0" -o -printf "%P//o//0//0//\0"'
-  echo
+  printf '%s' ' -o -type f -printf "%P//f//%s//%Ts//\0"' "$unsafe_file" "$(closed_words f 4 "$group" "$shut")"
+  printf '%s' ' -o -type d -printf "%P//d//0//0//\0"' "$unsafe_folder" "$(closed_words d 5 "$group" "$shut")"
+  printf '%s\n' ' -o -type l -printf "%P//l//0//0//%l\0" -o -printf "%P//o//0//0//\0"'
+  [[ -n $group ]] || return 0
+  # The folder itself has no name below itself.
+  # shellcheck disable=SC2016  # meant for the shell that runs it
+  printf 'code=$?\nfind . -maxdepth 0 -type d%s\n' "$(closed_words d 5 "$group" "$shut.itself")"
+  # shellcheck disable=SC2016
+  printf '[ ! -s %s.itself ] || printf ".//d//0//0//\\0" >>%s\nexit $code\n' "$(quoted "$shut")" "$(quoted "$shut")"
+}
+
+# Takes the records "//" out of what was listed, and sets `unsafe_modes` to how many there were: files with a setuid or
+# setgid bit, folders with a setuid bit, and both where others may write.
+drop_marks() { # RECORDS
+  unsafe_modes=$(grep -acxzF // "$1" || :)
+  ((unsafe_modes == 0)) || { grep -avxzF // "$1" || :; } | put "$1"
 }
 
 # Sets files, bytes, folders, links, others and oldest (mtime, 0 without files) from a census.

@@ -2,7 +2,7 @@
 # Compares the destination with its source from a fresh listing of the one and a census of the other.
 #
 #   lftp_verify.sh --work W --streams N --level sizes|sampled|full --samples K --sample-bytes B --seed INT
-#                  [--limit BYTES-PER-SECOND] --destination D [--exclude PATH]... [--folder NAME]... [--tokens yes]
+#                  [--limit BYTES-PER-SECOND] --destination D [--group GID|own] [--exclude PATH]... [--folder NAME]... [--tokens yes]
 #                  FACILITY'S ARGUMENTS (see lftp.sh)
 #
 # Leaves in W/verify what verify.sh does. FTP knows no checksum that all servers have: content is fetched once more and
@@ -29,7 +29,7 @@ begin census 'lftp|sftp|find'
 result_name=verify
 require lftp ssh sftp awk find sort uniq sed shuf base64 xargs cmp dd sha256sum pgrep ps readlink
 
-work='' level='' samples=1 sample_bytes=0 seed='' destination='' streams=1 limit=0
+work='' level='' samples=1 sample_bytes=0 seed='' destination='' streams=1 limit=0 group=''
 exclude=() folders=()
 while (($#)); do
   case $1 in
@@ -42,6 +42,7 @@ while (($#)); do
     --stall) stall=${2:-} && shift 2 ;;
     --limit) limit=${2:-} && shift 2 ;;
     --destination) destination=${2:-} && shift 2 ;;
+    --group) group=${2:-} && shift 2 ;;
     --exclude) exclude+=("${2:-}") && shift 2 ;;
     --folder) folders+=("${2:-}") && shift 2 ;;
     --tokens) list_tokens=${2:-} && shift 2 ;;
@@ -53,6 +54,7 @@ done
 [[ $streams =~ ^[1-9][0-9]?$ && $samples =~ ^[1-9][0-9]*$ && $sample_bytes$stall$limit =~ ^[0-9]+$ ]] ||
   refuse "lftp_verify.sh: --streams, --samples, --sample-bytes, --stall and --limit must be numbers"
 [[ $level != sampled || $seed =~ ^[0-9]+$ ]] || refuse "lftp_verify.sh: --seed must be a number"
+[[ $group =~ ^([0-9]+|own|)$ ]] || refuse "lftp_verify.sh: --group must be a number or own"
 far_ready
 
 work=$(readlink -m -- "$work")
@@ -98,7 +100,7 @@ list_source "$out/source.census"
 : >"$out/partials"
 : >"$scratch/destination.raw"
 if [[ -d $destination ]]; then
-  census_script "$destination" "$out/partials" >"$scratch/destination.sh"
+  census_script "$destination" "$out/partials" "$scratch/closed" "$group" >"$scratch/destination.sh"
   near_code=0
   sh -s <"$scratch/destination.sh" >"$scratch/destination.raw" 2>"$scratch/destination.errors" || near_code=$?
   if ((near_code)); then
@@ -108,22 +110,28 @@ if [[ -d $destination ]]; then
   fi
 fi
 # What the entry leaves out by choosing folders, or by a rule, is nothing extra when an earlier run has brought it.
-chosen=$(printf '%s\n' ${folders[@]+"${folders[@]}"}) awk -v tokens="$list_tokens" '
-  BEGIN {
-    # Not by -v, where awk would read a backslash.
-    count = split(ENVIRON["chosen"], name, "\n")
-    for (i = 1; i <= count; i++) if (name[i] != "") { wanted[name[i]] = 1; choosy = 1 }
-    RS = "\0"
-  }
-  {
-    path = substr($0, 1, index($0, "//") - 1)
-    first = path
-    sub(/\/.*/, "", first)
-    is_folder = first != path || $0 ~ /^[^\/]*\/\/d\/\//
-    if (choosy && is_folder && !(first in wanted)) next
-    if (tokens != "yes" && path ~ /^shared\/asapo-token[^\/]*\.txt$/) next
-    printf "%s%c", $0, 0
-  }' "$scratch/destination.raw" | sorted -o "$out/destination.census" 2>>"$errors" || end_with 11
+wanted() { # RECORDS
+  chosen=$(printf '%s\n' ${folders[@]+"${folders[@]}"}) awk -v tokens="$list_tokens" '
+    BEGIN {
+      # Not by -v, where awk would read a backslash.
+      count = split(ENVIRON["chosen"], name, "\n")
+      for (i = 1; i <= count; i++) if (name[i] != "") { wanted[name[i]] = 1; choosy = 1 }
+      RS = "\0"
+    }
+    {
+      path = substr($0, 1, index($0, "//") - 1)
+      first = path
+      sub(/\/.*/, "", first)
+      is_folder = first != path || $0 ~ /^[^\/]*\/\/d\/\//
+      # The dot is the destination itself.
+      if (choosy && is_folder && path != "." && !(first in wanted)) next
+      if (tokens != "yes" && path ~ /^shared\/asapo-token[^\/]*\.txt$/) next
+      printf "%s%c", $0, 0
+    }' "$1"
+}
+wanted "$scratch/destination.raw" | sorted -o "$out/destination.census" 2>>"$errors" || end_with 11
+touch "$scratch/closed"
+wanted "$scratch/closed" | sorted -o "$out/closed" 2>>"$errors" || end_with 11
 only_in "$out/source.census" "$out/destination.census" >"$out/only_source"
 only_in "$out/destination.census" "$out/source.census" >"$out/only_destination"
 : >"$out/sampled"
@@ -279,6 +287,7 @@ facts+=(destination_partials "$partials" sampled_files "$compared_files" sampled
 facts+=(content_mismatches "$(count_records "$out/mismatches")" unstable "$(count_records "$out/unstable")")
 facts+=(unresolved "$unresolved" again_files "$(count_records "$scratch/again")" cached "$cached")
 facts+=(only_source "$(count_records "$out/only_source")" only_destination "$(count_records "$out/only_destination")")
+facts+=(closed "$(count_records "$out/closed")")
 facts+=(modify_window "$modify_window" round_folders "$round_folders" lost "$lost")
 rm -rf "$scratch" "$live"
 echo "The comparison at level $level is made."

@@ -43,6 +43,20 @@ is_mounted() {
   [[ $(stat -c %d -- "$root") != "$(stat -c %d /)" ]] || [[ -n $(find "$root" -mindepth 1 -maxdepth 1 -print -quit) ]]
 }
 
+# The group that a folder gives to what is put there: that of the nearest one with the setgid bit, as folders below it
+# may have lost theirs. A folder of somebody else does not count, as its owner could choose any group.
+group_given() { # FOLDER
+  local at=$1
+  while :; do
+    if [[ -g $at && $(stat -L -c %u -- "$at") =~ ^(0|$EUID)$ ]]; then
+      stat -L -c %g -- "$at"
+      return
+    fi
+    [[ $at == "$root"/* ]] || return 0
+    at=$(dirname -- "$at")
+  done
+}
+
 probe_destination() {
   local there writable reason
   say root_exists "$(yes_or_no test -d "$root")"
@@ -52,6 +66,7 @@ probe_destination() {
   there=$destination
   while [[ ! -d $there ]]; do there=$(dirname -- "$there"); done
   case $there/ in "$root"/*) ;; *) there=$root ;; esac
+  say share_group "$(group_given "$there")"
   say file_system "$(stat -f -c %T -- "$there")"
   say bytes_free "$(df -P -B1 -- "$there" 2>/dev/null | awk 'NR == 2 { print $4 }')"
   # "-" or 0 of 0 where inodes are not counted, as on btrfs and CIFS.

@@ -2,9 +2,10 @@
 # Compares the destination with its source from fresh censuses of both ends.
 #
 #   verify.sh --work W --streams N --level sizes|sampled|full --samples K --sample-bytes B --seed INT
-#             --host H --account A --source P --destination D --ssh "ssh -o ..." [--exclude PATH]...
+#             --host H --account A --source P --destination D --ssh "ssh -o ..." [--group GID|own] [--exclude PATH]...
 #
-# Leaves in W/verify: source.census, destination.census, only_source, only_destination (records, see census.sh),
+# Leaves in W/verify: source.census, destination.census, only_source, only_destination, closed (records, see census.sh; the
+# last ones of what the group cannot read, "own" being that of each entry),
 # sampled and mismatches (paths whose content was compared, and those that differ), unstable (those of the latter that the
 # source reads differently each time) and unresolved (paths that differed before and could not be compared). Exit 0 when the comparison
 # could be made, whatever it found; 23 when something could not be read, 24 when it went away meanwhile.
@@ -18,9 +19,9 @@ here=$(dirname "$0")
 . "$here/sampling.sh"
 begin census 'find|sha256sum'
 result_name=verify
-require ssh awk find sort uniq sed shuf sha256sum base64 xargs pgrep readlink
+require ssh awk find grep sort uniq sed shuf sha256sum base64 xargs pgrep readlink
 
-work='' streams=1 level='' samples=1 sample_bytes=0 seed='' host='' account='' source='' destination='' words=ssh
+work='' streams=1 level='' samples=1 sample_bytes=0 seed='' host='' account='' source='' destination='' words=ssh group=''
 exclude=()
 while (($#)); do
   case $1 in
@@ -35,6 +36,7 @@ while (($#)); do
     --source) source=${2:-} && shift 2 ;;
     --destination) destination=${2:-} && shift 2 ;;
     --ssh) words=${2:-} && shift 2 ;;
+    --group) group=${2:-} && shift 2 ;;
     --exclude) exclude+=("${2:-}") && shift 2 ;;
     *) refuse "verify.sh: unknown argument $1" ;;
   esac
@@ -45,6 +47,7 @@ done
 [[ $streams =~ ^[1-9][0-9]?$ && $samples =~ ^[1-9][0-9]*$ && $sample_bytes =~ ^[0-9]+$ ]] ||
   refuse "verify.sh: --streams, --samples and --sample-bytes must be numbers"
 [[ $level != sampled || $seed =~ ^[0-9]+$ ]] || refuse "verify.sh: --seed must be a number"
+[[ $group =~ ^([0-9]+|own|)$ ]] || refuse "verify.sh: --group must be a number or own"
 
 work=$(readlink -m -- "$work")
 set_far "$words" "$account" "$host" "$source"
@@ -83,7 +86,7 @@ recall_mismatches "$host:$far_folder"
 
 start_ticker
 census_script "$far_folder" >"$scratch/source.sh"
-census_script "$destination" "$out/partials" >"$scratch/destination.sh"
+census_script "$destination" "$out/partials" "$scratch/closed" "$group" >"$scratch/destination.sh"
 "${far[@]}" sh -s <"$scratch/source.sh" >"$scratch/source.raw" 2>"$scratch/source.errors" &
 far_pid=$!
 if [[ -d $destination ]]; then
@@ -107,11 +110,14 @@ code=0
 # find ends with 1 when it could not look into something; what it did see is compared all the same.
 if ((far_code || near_code)); then code=$(reading_code "$scratch"/{source,destination}.errors); fi
 
+drop_marks "$scratch/source.raw" || finish 74
 sorted -o "$out/source.census" "$scratch/source.raw" 2>>"$errors" &
 far_pid=$!
 sorted -o "$out/destination.census" "$scratch/destination.raw" 2>>"$errors" || finish 74
 wait "$far_pid" || finish 74
 rm -f "$scratch"/*.raw
+touch "$scratch/closed"
+sorted -o "$out/closed" "$scratch/closed" 2>>"$errors" || finish 74
 only_in "$out/source.census" "$out/destination.census" >"$out/only_source"
 only_in "$out/destination.census" "$out/source.census" >"$out/only_destination"
 : >"$out/sampled"
@@ -209,6 +215,7 @@ facts+=(destination_partials "$partials" sampled_files "$sampled_files" sampled_
 facts+=(content_mismatches "$(count_records "$out/mismatches")" unstable "$(count_records "$out/unstable")")
 facts+=(unresolved "$unresolved" again_files "$(count_records "$scratch/again")" cached "$cached")
 facts+=(only_source "$(count_records "$out/only_source")" only_destination "$(count_records "$out/only_destination")")
+facts+=(unsafe_modes "$unsafe_modes" closed "$(count_records "$out/closed")")
 rm -rf "$scratch"
 echo "The comparison at level $level is made."
 finish "$code" "${facts[@]}"
