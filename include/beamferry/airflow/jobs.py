@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from zoneinfo import ZoneInfo
@@ -14,7 +15,8 @@ from beamferry.airflow.login import NOTICE, AttendedJobTrigger, AttendedTask
 from beamferry.airflow.policy import POLL_SECONDS
 from beamferry.airflow.triggers import ENDED, KILLED, OtherJobTrigger, state_now
 from beamferry.errors import BeamferryError, PermanentError, TransientError
-from beamferry.remote import Job, parse_status
+from beamferry.looks import IN_THE_TASK
+from beamferry.remote import Job, Status, parse_status
 from beamferry.remote.starts import Busy, Started, parse_start
 
 if TYPE_CHECKING:
@@ -58,6 +60,8 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
     # The start of the job that this try has to do with, and the try; for `on_kill`.
     generation: str | None = None
     of: Any = None
+    # Whether somebody asked this task to end; it then waits no longer itself, and says nothing of how its job ended.
+    asked_to_end: bool = False
     # Whether the job talks to the facility.
     reaches_out: ClassVar[bool] = True
 
@@ -96,7 +100,7 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
             raise error
 
     def execute(self, context: Context) -> Any:
-        """Start the job, or attach to it, and wait for it in the triggerer."""
+        """Start the job, or attach to it, and wait for it: here for some seconds, then in the triggerer."""
         return self.begin(context)
 
     def begin(self, context: Context) -> Any:
@@ -115,8 +119,41 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
             if isinstance(how, Busy):
                 self.wait_for(how)
             self.generation, self.of = how.generation, context["ti"]
-        self.log.info("Job '%s' on RDS-SSH: %s", self.part, how.how)
+            self.log.info("Job '%s' on RDS-SSH: %s", self.part, how.how)
+            status = self.wait_here(context, session, how)
+            if status is not None:
+                return self.conclude(context, session, status)
         return self.wait(context, notice_at, how.generation)
+
+    def wait_here(self, context: Context, session: Session, how: Started) -> Status | None:
+        """Ask for the job some seconds long; return how it ended, None where the triggerer has to wait for it.
+
+        Most jobs that have nothing to do end sooner than Airflow hands a task to the triggerer and back.
+        """
+        told = None
+        for looks, seconds in enumerate((0.0, *IN_THE_TASK) if how.how == "finished" else IN_THE_TASK, 1):
+            time.sleep(seconds)
+            if self.asked_to_end:
+                return None
+            try:
+                status = parse_status(session.checked(self.job.verb("status"), timeout=VERB_TIMEOUT))
+            except BeamferryError as error:
+                # The job goes on all the same, and the triggerer connects anew as often as it takes.
+                self.log.warning("The triggerer waits for the job, which could not be asked for: %s", error)
+                return None
+            if self.asked_to_end or status.generation != how.generation:
+                return None
+            if status.progress is not None and status.progress != told:
+                if self.state.tell(status.progress, part=self.part, run_id=context["run_id"]):
+                    told = status.progress
+                else:
+                    self.log.warning("Progress could not be stored; the next look tries again")
+            if status.state != "running":
+                self.log.info("The job ended in the task's own time, asked %d times", looks)
+                if said := session.read(f"{self.job.folder}/log").rstrip():
+                    self.log.info("%s", said)
+                return status
+        return None
 
     def start(self, context: Context, session: Session) -> Started | Busy:
         """Start the job on RDS-SSH; a start that fails leaves no password there."""
@@ -202,19 +239,23 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
                     f"RDS-SSH could not be asked for the job any more ({event.get('message')}); the job goes on",
                     "nothing to do: the next try attaches to it",
                 )
-            if status.exit_code is None:
-                # Nobody wrote down how it ended: the home folder may take nothing more.
-                session.prove(self.job.folder)
-            ended = self.read_end(session, KILLED if status.exit_code is None else status.exit_code)
-            try:
-                value = self.finish(context, session, ended)
-            except BeamferryError as error:
-                session.checked(self.job.verb("acknowledge"), timeout=VERB_TIMEOUT)
-                if self.reaches_out:
-                    self.ask_if_lost(context, session, error)
-                raise
-            # From here on a start of the same job begins afresh: a person who clears the task means that.
+            return self.conclude(context, session, status)
+
+    def conclude(self, context: Context, session: Session, status: Status) -> JsonValue:
+        """Read the result of a job that ended and say what it means."""
+        if status.exit_code is None:
+            # Nobody wrote down how it ended: the home folder may take nothing more.
+            session.prove(self.job.folder)
+        ended = self.read_end(session, KILLED if status.exit_code is None else status.exit_code)
+        try:
+            value = self.finish(context, session, ended)
+        except BeamferryError as error:
             session.checked(self.job.verb("acknowledge"), timeout=VERB_TIMEOUT)
+            if self.reaches_out:
+                self.ask_if_lost(context, session, error)
+            raise
+        # From here on a start of the same job begins afresh: a person who clears the task means that.
+        session.checked(self.job.verb("acknowledge"), timeout=VERB_TIMEOUT)
         return value
 
     def read_end(self, session: Session, exit_code: int) -> Ended:
@@ -240,6 +281,7 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
 
         A worker that is shut down ends its tasks in the same way; then the job goes on, and the next try attaches.
         """
+        self.asked_to_end = True
         if self.generation is None:
             return
         state = state_now(self.of, WORKER_TIMEOUT)
