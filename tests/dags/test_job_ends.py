@@ -32,6 +32,7 @@ def test_a_job_that_left_no_exit_code_is_not_called_killed_where_its_folder_take
         telling=lambda _: nullcontext(),
         rds=lambda: nullcontext(session),
     )
+    task.status = partial(RemoteJobOperator.status, task)
     task.conclude = partial(RemoteJobOperator.conclude, task)
     context: Any = {"ti": None}
     with pytest.raises(PermanentError) as caught:

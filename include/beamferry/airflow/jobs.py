@@ -136,7 +136,7 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
             if self.asked_to_end:
                 return None
             try:
-                status = parse_status(session.checked(self.job.verb("status"), timeout=VERB_TIMEOUT))
+                status = self.status(session)
             except BeamferryError as error:
                 # The job goes on all the same, and the triggerer connects anew as often as it takes.
                 self.log.warning("The triggerer waits for the job, which could not be asked for: %s", error)
@@ -154,6 +154,10 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
                     self.log.info("%s", said)
                 return status
         return None
+
+    def status(self, session: Session) -> Status:
+        """Ask how the job is."""
+        return parse_status(session.checked(self.job.verb("status"), timeout=VERB_TIMEOUT))
 
     def start(self, context: Context, session: Session) -> Started | Busy:
         """Start the job on RDS-SSH; a start that fails leaves no password there."""
@@ -222,7 +226,7 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
         """Read the result from its own file on RDS-SSH and say what it means."""
         self.generation, self.of = generation, context["ti"]
         with self.telling(context), self.rds() as session:
-            status = parse_status(session.checked(self.job.verb("status"), timeout=VERB_TIMEOUT))
+            status = self.status(session)
             if generation is not None and status.generation != generation:
                 raise TransientError(
                     "job-replaced",
