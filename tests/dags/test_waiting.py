@@ -14,7 +14,7 @@ from test_triggers import JOB, Rds
 
 from beamferry.errors import PermanentError, TransientError
 from beamferry.facilities.diamond import DiamondBeamtime
-from beamferry.looks import IN_THE_TASK
+from beamferry.looks import in_the_task
 from beamferry.remote.starts import parse_start
 
 if TYPE_CHECKING:
@@ -190,11 +190,13 @@ def test_a_job_that_ends_soon_and_badly_says_why_at_once(chain: Chain, slept: An
 def test_a_job_that_goes_on_is_handed_to_the_triggerer_with_its_generation(chain: Chain, slept: Any) -> None:
     from airflow.sdk.exceptions import TaskDeferred
 
+    from beamferry.airflow.policy import WAIT_SECONDS
+
     seconds = slept(lambda _: None)
     task = chain.task()
     with pytest.raises(TaskDeferred) as deferred:
         task.begin(chain.context())
-    assert seconds == list(IN_THE_TASK)
+    assert seconds == list(in_the_task(WAIT_SECONDS))
     assert chain.rds.status().state == "running"
     assert deferred.value.trigger.generation == chain.rds.status().generation == task.generation
 

@@ -14,7 +14,7 @@ import pytest
 
 from beamferry.demo import DAG_ID
 from beamferry.lab import Faults
-from beamferry.looks import IN_THE_TASK
+from beamtime_runs import WAIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,11 +82,11 @@ def one_stop(runs: Runs, chance: random.Random) -> str:
         run = runs.begin(mode="dry run only")
         runs.wait(lambda: generation(runs) not in {"", before}, "the job runs")
         began = time.monotonic()
-        time.sleep(chance.uniform(0.5, 1.1) * sum(IN_THE_TASK))
+        time.sleep(chance.uniform(0.5, 1.1) * WAIT_SECONDS)
         with scheduler_stopped(runs):
             stopped = time.monotonic()
             if runs.tasks(run)["dry_run"] == "running":
-                time.sleep(max(0.0, sum(IN_THE_TASK) - (stopped - began)))
+                time.sleep(max(0.0, WAIT_SECONDS - (stopped - began)))
             runs.wait(
                 lambda: runs.tasks(run)["dry_run"] == "deferred", lambda: f"deferral: {runs.tasks(run)}"
             )

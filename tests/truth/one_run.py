@@ -19,7 +19,7 @@ import psutil
 from airflow.sdk.exceptions import TaskDeferred
 from stand_ins import Instance
 
-from beamferry.airflow import operators
+from beamferry.airflow import jobs, operators
 from beamferry.airflow.verify_access import VerifyAccess
 from beamferry.errors import TransientError
 from beamferry.verification import Outcome, Verdict
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 # A machine that is busy with other things may take its time.
 RUN_SECONDS = 600
+# What is killed is killed while the triggerer waits.
+jobs.WAIT_SECONDS = 0
 
 
 @dataclass(frozen=True)

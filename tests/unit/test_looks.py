@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beamferry.looks import IN_THE_TASK, until_next_look
+from beamferry.looks import in_the_task, until_next_look
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,13 @@ def test_nobody_is_asked_more_often_than_the_setting_says_or_more_often_later(
     assert shortest <= until_next_look(earlier, shortest) <= until_next_look(later, shortest)
 
 
-def test_a_task_waits_itself_for_some_fifteen_seconds_and_looks_early_first() -> None:
-    assert IN_THE_TASK[:4] == (0.3, 0.5, 1.0, 2.0)
-    assert list(IN_THE_TASK) == sorted(IN_THE_TASK)
-    assert 12 <= sum(IN_THE_TASK) <= 15
+def test_a_task_looks_early_first_and_then_every_two_seconds() -> None:
+    assert list(in_the_task(15)) == pytest.approx([0.3, 0.5, 1, 2, 2, 2, 2, 2, 2, 1.2])
+    assert list(in_the_task(0.5)) == pytest.approx([0.3, 0.2])
+    assert list(in_the_task(0)) == []
+
+
+@given(st.integers(0, 600))
+def test_a_task_waits_as_long_as_it_may(seconds: int) -> None:
+    assert sum(in_the_task(seconds)) == pytest.approx(seconds)
+    assert all(pause > 0 for pause in in_the_task(seconds))

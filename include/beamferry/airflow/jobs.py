@@ -12,10 +12,10 @@ from airflow.providers.ssh.operators.ssh_remote_job import SSHRemoteJobOperator
 
 from beamferry.airflow.installation import installation
 from beamferry.airflow.login import NOTICE, AttendedJobTrigger, AttendedTask
-from beamferry.airflow.policy import POLL_SECONDS
+from beamferry.airflow.policy import POLL_SECONDS, WAIT_SECONDS
 from beamferry.airflow.triggers import ENDED, KILLED, OtherJobTrigger, state_now
 from beamferry.errors import BeamferryError, PermanentError, TransientError
-from beamferry.looks import IN_THE_TASK
+from beamferry.looks import in_the_task
 from beamferry.remote import Job, Status, parse_status
 from beamferry.remote.starts import Busy, Started, parse_start
 
@@ -131,7 +131,8 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
         Most jobs that have nothing to do end sooner than Airflow hands a task to the triggerer and back.
         """
         told = None
-        for looks, seconds in enumerate((0.0, *IN_THE_TASK) if how.how == "finished" else IN_THE_TASK, 1):
+        pauses = (0.0,) if how.how == "finished" else in_the_task(WAIT_SECONDS)
+        for looks, seconds in enumerate(pauses, 1):
             time.sleep(seconds)
             if self.asked_to_end:
                 return None
