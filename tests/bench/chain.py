@@ -107,7 +107,7 @@ def _waited(runs: Runs, run: str, task: str) -> tuple[int, str]:
         if file.is_file() and f"run_id={run}" in str(file) and f"task_id={task}" in str(file):
             text = file.read_text(errors="replace")
             deferred += text.count(DEFERRED)
-            _, _, rest = text.partition("ended in the task's own time, asked ")
+            _, _, rest = text.partition("ended while the task waited, asked ")
             looks = rest.split(" ", 1)[0] or looks
     return deferred, looks
 

@@ -124,6 +124,7 @@ def chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Chain]:
     monkeypatch.setattr(Store, "kept", {})
     monkeypatch.setattr(state, "AssetStateStoreAccessor", Store)
     made = Chain(Home(tmp_path))
+    killed(monkeypatch, None, "running")
 
     @contextmanager
     def rds(_: BeamtimeTask) -> Iterator[Session]:
@@ -211,7 +212,7 @@ def test_a_connection_that_breaks_meanwhile_costs_no_try(
     with pytest.raises(TaskDeferred):
         chain.task().begin(chain.context())
     assert chain.session.asked == 3
-    assert "The triggerer waits for the job, which could not be asked for" in capsys.readouterr().out
+    assert "The triggerer connects anew: the job could not be asked for: " in capsys.readouterr().out
     assert chain.rds.status().state == "running"
 
 
@@ -229,6 +230,20 @@ def test_a_job_in_the_place_of_this_one_is_not_taken_for_it(chain: Chain, slept:
     with pytest.raises(TaskDeferred):
         chain.task().begin(chain.context())
     assert chain.session.asked == 2
+
+
+@pytest.mark.parametrize(("state", "goes_on"), [("failed", False), ("running", True), ("unknown", True)])
+def test_a_person_who_ends_a_task_in_its_last_moment_ends_its_job_too(
+    chain: Chain, slept: Any, monkeypatch: pytest.MonkeyPatch, state: str, goes_on: bool
+) -> None:
+    """Airflow looks every five seconds whether a task is to end, and says nothing to one that defers meanwhile."""
+    from airflow.sdk.exceptions import TaskDeferred
+
+    killed(monkeypatch, chain.task(), state)
+    slept(lambda _: None)
+    with pytest.raises(TaskDeferred):
+        chain.task().begin(chain.context())
+    assert (chain.rds.status().state == "running") == goes_on
 
 
 def killed(monkeypatch: pytest.MonkeyPatch, task: Any, state: str) -> Callable[[int], None]:

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 # A machine that is busy with other things may take its time.
 RUN_SECONDS = 600
-# What is killed is killed while the triggerer waits.
+# What is killed is killed while the triggerer waits, and nobody knows of a task's state.
 jobs.WAIT_SECONDS = 0
+jobs.state_now = lambda *_: "running"
 
 
 @dataclass(frozen=True)

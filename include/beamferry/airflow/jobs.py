@@ -120,16 +120,15 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
                 self.wait_for(how)
             self.generation, self.of = how.generation, context["ti"]
             self.log.info("Job '%s' on RDS-SSH: %s", self.part, how.how)
-            status = self.wait_here(context, session, how)
-            if status is not None:
+            if (status := self.wait_here(context, session, how)) is not None:
                 return self.conclude(context, session, status)
+        if not self.asked_to_end:
+            # Whoever ended the task in its last seconds may not be told to it any more.
+            self.stop_if_over()
         return self.wait(context, notice_at, how.generation)
 
     def wait_here(self, context: Context, session: Session, how: Started) -> Status | None:
-        """Ask for the job some seconds long; return how it ended, None where the triggerer has to wait for it.
-
-        Most jobs that have nothing to do end sooner than Airflow hands a task to the triggerer and back.
-        """
+        """Ask for the job some seconds long; return how it ended, None where the triggerer has to wait for it."""
         told = None
         pauses = (0.0,) if how.how == "finished" else in_the_task(WAIT_SECONDS)
         for looks, seconds in enumerate(pauses, 1):
@@ -139,8 +138,7 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
             try:
                 status = self.status(session)
             except BeamferryError as error:
-                # The job goes on all the same, and the triggerer connects anew as often as it takes.
-                self.log.warning("The triggerer waits for the job, which could not be asked for: %s", error)
+                self.log.warning("The triggerer connects anew: the job could not be asked for: %s", error)
                 return None
             if self.asked_to_end or status.generation != how.generation:
                 return None
@@ -150,9 +148,10 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
                 else:
                     self.log.warning("Progress could not be stored; the next look tries again")
             if status.state != "running":
-                self.log.info("The job ended in the task's own time, asked %d times", looks)
-                if said := session.read(f"{self.job.folder}/log").rstrip():
-                    self.log.info("%s", said)
+                said = session.read(f"{self.job.folder}/log").rstrip()
+                self.log.info(
+                    "The job ended while the task waited, asked %d times%s", looks, said and f"\n{said}"
+                )
                 return status
         return None
 
@@ -287,14 +286,14 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
         A worker that is shut down ends its tasks in the same way; then the job goes on, and the next try attaches.
         """
         self.asked_to_end = True
-        if self.generation is None:
-            return
+        if self.generation is not None and (state := self.stop_if_over()) not in ENDED:
+            self.log.warning("The job on RDS-SSH goes on for the next try: the task is %s", state)
+
+    def stop_if_over(self) -> str:
+        """Stop the job's processes where a person ended the task for good; return the task's state."""
         state = state_now(self.of, WORKER_TIMEOUT)
-        if state not in ENDED:
-            self.log.warning(
-                "The job on RDS-SSH goes on: the task is %s, and its next try attaches to it", state
-            )
-            return
-        with self.rds() as session:
-            stop = self.job.stop(generation=self.generation)
-            self.log.info("Stopped: %s", session.checked(stop, timeout=VERB_TIMEOUT))
+        if state in ENDED:
+            with self.rds() as session:
+                stop = self.job.stop(generation=self.generation)
+                self.log.info("Stopped: %s", session.checked(stop, timeout=VERB_TIMEOUT))
+        return state
