@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # What the tests wait for at the most; nothing is asserted about how long anything takes.
 PATIENCE = 240.0
 
+# Seconds for which a task itself waits for its job.
+WAIT_SECONDS = 3
+
 # Airflow notices what was killed within seconds rather than minutes.
 WATCHFUL = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
@@ -31,6 +34,8 @@ WATCHFUL = {
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
     "AIRFLOW__BEAMFERRY__POLL_SECONDS": "1",
+    # Transfers of these tests take some ten seconds, and are to be the triggerer's all the same.
+    "AIRFLOW__BEAMFERRY__WAIT_SECONDS": str(WAIT_SECONDS),
     "AIRFLOW__BEAMFERRY__RETRY_DELAY_SECONDS": "2",
     "AIRFLOW__BEAMFERRY__MAIL_RETRY_DELAY_SECONDS": "2",
     "AIRFLOW__BEAMFERRY__ALERTS_LOOK_SECONDS": "5",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,6 +32,8 @@ def test_a_job_that_left_no_exit_code_is_not_called_killed_where_its_folder_take
         telling=lambda _: nullcontext(),
         rds=lambda: nullcontext(session),
     )
+    task.status = partial(RemoteJobOperator.status, task)
+    task.conclude = partial(RemoteJobOperator.conclude, task)
     context: Any = {"ti": None}
     with pytest.raises(PermanentError) as caught:
         RemoteJobOperator.execute_complete(task, context, {"exit_code": 137}, "g")

@@ -239,6 +239,8 @@ def outcome(trigger: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[int, dict[st
     """How often a trigger connects, and what it says in the end."""
     from airflow.providers.ssh.hooks.ssh import SSHHookAsync
 
+    from beamferry.airflow import triggers
+
     connects = []
     get_conn = SSHHookAsync.get_conn
 
@@ -249,6 +251,7 @@ def outcome(trigger: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[int, dict[st
     async def events() -> list[Any]:
         return [event async for event in trigger.run()]
 
+    monkeypatch.setattr(triggers, "QUIET_SECONDS", 0)
     monkeypatch.setattr(SSHHookAsync, "get_conn", counted)
     monkeypatch.setattr(type(trigger), "_reconnect_delay", lambda *_: 0, raising=False)
     (event,) = asyncio.run(events())
@@ -312,3 +315,147 @@ def test_a_trigger_is_made_again_in_another_triggerer_as_it_was() -> None:
         again = import_string(path)(**kwargs)
         assert type(again) is type(trigger)
         assert again.serialize() == (path, kwargs)
+
+
+class Time:
+    """Goes on only while somebody sleeps; also the far end of triggers that look there until a certain look."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, looks: int) -> None:
+        from airflow.providers.ssh.hooks.ssh import SSHHookAsync
+
+        from beamferry.airflow import login, triggers
+
+        self.now, self.looks = 0.0, looks
+        self.asked: list[float] = []
+        clock = SimpleNamespace(monotonic=lambda: self.now, time=lambda: self.now)
+        monkeypatch.setattr(triggers, "time", clock)
+        monkeypatch.setattr(login, "time", clock)
+        monkeypatch.setattr(asyncio, "sleep", self.sleep)
+        monkeypatch.setattr(SSHHookAsync, "get_conn", self.connect)
+        monkeypatch.setattr(triggers, "install", self.install)
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    async def connect(self) -> Time:
+        return self
+
+    async def install(self, _: Any) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    async def wait_closed(self) -> None:
+        pass
+
+    async def run(self, command: str, **_: Any) -> Any:
+        """Answer for a job, for a log-in, and with 0 for the size of a log."""
+        words = shlex.split(command)
+        if not {"status", "true"} & set(words):
+            return SimpleNamespace(stdout="0", stderr="", exit_status=0)
+        self.asked.append(self.now)
+        over = len(self.asked) >= self.looks
+        state, code = ("finished", "0") if over else ("running", "null")
+        job = f'{{"state":"{state}","exit_code":{code},"heartbeat_age":0,"generation":"","progress":null}}\n'
+        log_in = f"open={'yes' if over else 'no'}\nnode=rds\nage=\nlives=\nreason=\nend=yes\n"
+        return SimpleNamespace(stdout=log_in if "true" in words else job, stderr="", exit_status=0)
+
+    def fires(self, trigger: Any) -> float:
+        """When a trigger fires; nothing else happens."""
+        began, at = self.now, []
+
+        async def run() -> None:
+            at.extend([self.now - began async for _ in trigger.run()])
+
+        asyncio.run(run())
+        (once,) = at
+        return once
+
+
+def watched() -> Any:
+    from beamferry.airflow.login import AttendedJobTrigger
+
+    _, kwargs = watching().serialize()
+    return AttendedJobTrigger(**kwargs, asset="rds/x", run_id="run-1", notice_at=None)
+
+
+def asked_to_log_in() -> Any:
+    from beamferry.airflow.login import LogInTrigger
+
+    return LogInTrigger(ssh_conn_id="rds_ssh", check=["true"], asset="rds/x", until=1e9, look_seconds=5)
+
+
+@pytest.fixture
+def connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_RDS_SSH", json.dumps({"conn_type": "ssh", "host": "rds"}))
+
+
+TRIGGERS = [watching, watched, asked_to_log_in]
+
+
+@pytest.mark.usefixtures("connection")
+@pytest.mark.parametrize("made", TRIGGERS)
+def test_no_trigger_fires_before_the_scheduler_knows_that_its_task_waits(
+    monkeypatch: pytest.MonkeyPatch, made: Callable[[], Any]
+) -> None:
+    """Airflow takes a task whose trigger was faster than that for one that was killed."""
+    from beamferry.airflow.triggers import QUIET_SECONDS
+
+    assert QUIET_SECONDS >= 5
+    time = Time(monkeypatch, looks=1)
+    assert time.fires(made()) == QUIET_SECONDS
+    assert time.asked == [0]
+    # One that has something to say later says it at once.
+    late = Time(monkeypatch, looks=int(QUIET_SECONDS // 5) + 2)
+    assert late.fires(made()) == late.asked[-1] > QUIET_SECONDS
+
+
+@pytest.mark.usefixtures("connection")
+def test_what_a_trigger_says_of_a_lost_connection_waits_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    from beamferry.airflow.triggers import QUIET_SECONDS, NotReachedError
+
+    time = Time(monkeypatch, looks=1)
+
+    async def refuse(_: Any) -> None:
+        raise NotReachedError("no room")
+
+    trigger = watched()
+    monkeypatch.setattr(trigger, "_connect", refuse.__get__(trigger))
+    assert time.fires(trigger) == QUIET_SECONDS
+
+
+def test_those_are_all_triggers_that_there_are() -> None:
+    """A new one that is missing here might fire at once."""
+    import pkgutil
+    from importlib import import_module
+
+    from airflow.triggers.base import BaseTrigger
+
+    from beamferry import airflow
+
+    for module in pkgutil.walk_packages(airflow.__path__, "beamferry.airflow."):
+        import_module(module.name)
+
+    def below(kind: type) -> set[type]:
+        return {kind, *(one for child in kind.__subclasses__() for one in below(child))}
+
+    ours = {kind for kind in below(BaseTrigger) if kind.__module__.startswith("beamferry.")}
+    tried = {kind for made in TRIGGERS for kind in type(made()).__mro__}
+    assert ours
+    assert ours <= tried
+
+
+@pytest.mark.usefixtures("connection")
+@pytest.mark.parametrize("made", TRIGGERS)
+def test_a_job_that_takes_hours_is_asked_for_less_often(
+    monkeypatch: pytest.MonkeyPatch, made: Callable[[], Any]
+) -> None:
+    time = Time(monkeypatch, looks=150)
+    trigger = made()
+    time.fires(trigger)
+    pauses = [after - before for before, after in zip(time.asked, time.asked[1:], strict=False)]
+    assert pauses[:100] == [5] * 100
+    assert set(pauses[125:]) == {30}
+    # Another triggerer begins as this one did.
+    assert trigger.serialize()[1] == made().serialize()[1]

@@ -19,7 +19,7 @@ import psutil
 from airflow.sdk.exceptions import TaskDeferred
 from stand_ins import Instance
 
-from beamferry.airflow import operators
+from beamferry.airflow import jobs, operators
 from beamferry.airflow.verify_access import VerifyAccess
 from beamferry.errors import TransientError
 from beamferry.verification import Outcome, Verdict
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 # A machine that is busy with other things may take its time.
 RUN_SECONDS = 600
+# What is killed is killed while the triggerer waits, and nobody knows of a task's state.
+jobs.WAIT_SECONDS = 0
+jobs.state_now = lambda *_: "running"
 
 
 @dataclass(frozen=True)

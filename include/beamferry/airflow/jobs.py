@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from zoneinfo import ZoneInfo
@@ -11,10 +12,11 @@ from airflow.providers.ssh.operators.ssh_remote_job import SSHRemoteJobOperator
 
 from beamferry.airflow.installation import installation
 from beamferry.airflow.login import NOTICE, AttendedJobTrigger, AttendedTask
-from beamferry.airflow.policy import POLL_SECONDS
+from beamferry.airflow.policy import POLL_SECONDS, WAIT_SECONDS
 from beamferry.airflow.triggers import ENDED, KILLED, OtherJobTrigger, state_now
 from beamferry.errors import BeamferryError, PermanentError, TransientError
-from beamferry.remote import Job, parse_status
+from beamferry.looks import in_the_task
+from beamferry.remote import Job, Status, parse_status
 from beamferry.remote.starts import Busy, Started, parse_start
 
 if TYPE_CHECKING:
@@ -58,6 +60,8 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
     # The start of the job that this try has to do with, and the try; for `on_kill`.
     generation: str | None = None
     of: Any = None
+    # Whether somebody asked this task to end; it then waits no longer itself, and says nothing of how its job ended.
+    asked_to_end: bool = False
     # Whether the job talks to the facility.
     reaches_out: ClassVar[bool] = True
 
@@ -96,7 +100,7 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
             raise error
 
     def execute(self, context: Context) -> Any:
-        """Start the job, or attach to it, and wait for it in the triggerer."""
+        """Start the job, or attach to it, and wait for it: here for some seconds, then in the triggerer."""
         return self.begin(context)
 
     def begin(self, context: Context) -> Any:
@@ -115,8 +119,45 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
             if isinstance(how, Busy):
                 self.wait_for(how)
             self.generation, self.of = how.generation, context["ti"]
-        self.log.info("Job '%s' on RDS-SSH: %s", self.part, how.how)
+            self.log.info("Job '%s' on RDS-SSH: %s", self.part, how.how)
+            if (status := self.wait_here(context, session, how)) is not None:
+                return self.conclude(context, session, status)
+        if not self.asked_to_end:
+            # Whoever ended the task in its last seconds may not be told to it any more.
+            self.stop_if_over()
         return self.wait(context, notice_at, how.generation)
+
+    def wait_here(self, context: Context, session: Session, how: Started) -> Status | None:
+        """Ask for the job some seconds long; return how it ended, None where the triggerer has to wait for it."""
+        told = None
+        pauses = (0.0,) if how.how == "finished" else in_the_task(WAIT_SECONDS)
+        for looks, seconds in enumerate(pauses, 1):
+            time.sleep(seconds)
+            if self.asked_to_end:
+                return None
+            try:
+                status = self.status(session)
+            except BeamferryError as error:
+                self.log.warning("The triggerer connects anew: the job could not be asked for: %s", error)
+                return None
+            if self.asked_to_end or status.generation != how.generation:
+                return None
+            if status.progress is not None and status.progress != told:
+                if self.state.tell(status.progress, part=self.part, run_id=context["run_id"]):
+                    told = status.progress
+                else:
+                    self.log.warning("Progress could not be stored; the next look tries again")
+            if status.state != "running":
+                said = session.read(f"{self.job.folder}/log").rstrip()
+                self.log.info(
+                    "The job ended while the task waited, asked %d times%s", looks, said and f"\n{said}"
+                )
+                return status
+        return None
+
+    def status(self, session: Session) -> Status:
+        """Ask how the job is."""
+        return parse_status(session.checked(self.job.verb("status"), timeout=VERB_TIMEOUT))
 
     def start(self, context: Context, session: Session) -> Started | Busy:
         """Start the job on RDS-SSH; a start that fails leaves no password there."""
@@ -185,7 +226,7 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
         """Read the result from its own file on RDS-SSH and say what it means."""
         self.generation, self.of = generation, context["ti"]
         with self.telling(context), self.rds() as session:
-            status = parse_status(session.checked(self.job.verb("status"), timeout=VERB_TIMEOUT))
+            status = self.status(session)
             if generation is not None and status.generation != generation:
                 raise TransientError(
                     "job-replaced",
@@ -202,19 +243,23 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
                     f"RDS-SSH could not be asked for the job any more ({event.get('message')}); the job goes on",
                     "nothing to do: the next try attaches to it",
                 )
-            if status.exit_code is None:
-                # Nobody wrote down how it ended: the home folder may take nothing more.
-                session.prove(self.job.folder)
-            ended = self.read_end(session, KILLED if status.exit_code is None else status.exit_code)
-            try:
-                value = self.finish(context, session, ended)
-            except BeamferryError as error:
-                session.checked(self.job.verb("acknowledge"), timeout=VERB_TIMEOUT)
-                if self.reaches_out:
-                    self.ask_if_lost(context, session, error)
-                raise
-            # From here on a start of the same job begins afresh: a person who clears the task means that.
+            return self.conclude(context, session, status)
+
+    def conclude(self, context: Context, session: Session, status: Status) -> JsonValue:
+        """Read the result of a job that ended and say what it means."""
+        if status.exit_code is None:
+            # Nobody wrote down how it ended: the home folder may take nothing more.
+            session.prove(self.job.folder)
+        ended = self.read_end(session, KILLED if status.exit_code is None else status.exit_code)
+        try:
+            value = self.finish(context, session, ended)
+        except BeamferryError as error:
             session.checked(self.job.verb("acknowledge"), timeout=VERB_TIMEOUT)
+            if self.reaches_out:
+                self.ask_if_lost(context, session, error)
+            raise
+        # From here on a start of the same job begins afresh: a person who clears the task means that.
+        session.checked(self.job.verb("acknowledge"), timeout=VERB_TIMEOUT)
         return value
 
     def read_end(self, session: Session, exit_code: int) -> Ended:
@@ -240,14 +285,15 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
 
         A worker that is shut down ends its tasks in the same way; then the job goes on, and the next try attaches.
         """
-        if self.generation is None:
-            return
+        self.asked_to_end = True
+        if self.generation is not None and (state := self.stop_if_over()) not in ENDED:
+            self.log.warning("The job on RDS-SSH goes on for the next try: the task is %s", state)
+
+    def stop_if_over(self) -> str:
+        """Stop the job's processes where a person ended the task for good; return the task's state."""
         state = state_now(self.of, WORKER_TIMEOUT)
-        if state not in ENDED:
-            self.log.warning(
-                "The job on RDS-SSH goes on: the task is %s, and its next try attaches to it", state
-            )
-            return
-        with self.rds() as session:
-            stop = self.job.stop(generation=self.generation)
-            self.log.info("Stopped: %s", session.checked(stop, timeout=VERB_TIMEOUT))
+        if state in ENDED:
+            with self.rds() as session:
+                stop = self.job.stop(generation=self.generation)
+                self.log.info("Stopped: %s", session.checked(stop, timeout=VERB_TIMEOUT))
+        return state

@@ -17,13 +17,14 @@ from beamferry import login
 from beamferry.airflow import notices
 from beamferry.airflow.policy import POLL_SECONDS
 from beamferry.airflow.task import BeamtimeTask
-from beamferry.airflow.triggers import ENDED, RemoteJobTrigger, task_state
+from beamferry.airflow.triggers import ENDED, RemoteJobTrigger, not_at_once, task_state
 from beamferry.errors import BeamferryError, TransientError
 from beamferry.known import LogIn
+from beamferry.looks import until_next_look
 from beamferry.rsync import ssh_words
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from airflow.sdk import Context
 
@@ -52,7 +53,7 @@ class LogInTrigger(BaseTrigger):
     """
 
     def __init__(
-        self, *, ssh_conn_id: str, check: list[str], asset: str, until: float, look_seconds: float
+        self, *, ssh_conn_id: str, check: list[str], asset: str, until: float, look_seconds: int
     ) -> None:
         """Keep what is looked at; the connection is opened when the trigger runs."""
         super().__init__()  # type: ignore[no-untyped-call]
@@ -68,10 +69,11 @@ class LogInTrigger(BaseTrigger):
         own = {name: getattr(self, name) for name in names}
         return f"{type(self).__module__}.{type(self).__qualname__}", own
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
+    @not_at_once
+    async def run(self) -> AsyncGenerator[TriggerEvent]:
         """Look until there is a session (``open``), the time is over, or RDS-SSH is lost (``lost``, its reason)."""
         conn: asyncssh.SSHClientConnection | None = None
-        failures = 0
+        failures, began = 0, time.monotonic()
         try:
             while time.time() < self.until:
                 try:
@@ -93,7 +95,7 @@ class LogInTrigger(BaseTrigger):
                     if session.open:
                         yield TriggerEvent({"open": True})
                         return
-                await asyncio.sleep(self.look_seconds)
+                await asyncio.sleep(until_next_look(time.monotonic() - began, self.look_seconds))
             yield TriggerEvent({"open": False})
         finally:
             await _close(conn)

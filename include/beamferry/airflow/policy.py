@@ -25,6 +25,8 @@ RETRIES = 6
 RETRY_DELAY = timedelta(seconds=conf.getint("beamferry", "retry_delay_seconds", fallback=60))
 MAX_RETRY_DELAY = timedelta(minutes=30)
 POLL_SECONDS = conf.getint("beamferry", "poll_seconds", fallback=5)
+# Most jobs that have nothing to do end within this time; a worker is held no longer for one that goes on.
+WAIT_SECONDS = conf.getint("beamferry", "wait_seconds", fallback=15)
 
 RETRY_POLICY = ExceptionRetryPolicy(
     rules=[

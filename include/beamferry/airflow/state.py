@@ -9,13 +9,15 @@ from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.sdk.execution_time.context import AssetStateStoreAccessor
 
 from beamferry.fetched import key_of
+from beamferry.forecast import Sample, recorded
 from beamferry.known import Known
 from beamferry.ledger import Ledger
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from beamferry.beamtime import Beamtime
     from beamferry.fetched import Brought
-    from beamferry.forecast import Sample
     from beamferry.remote import Progress
 
 Key = Literal[
@@ -85,11 +87,10 @@ class BeamtimeState:
     async def history(self, run_id: str, part: str) -> tuple[Sample, ...]:
         """Return the series of a run's job so far, so that another triggerer or its next folder can go on with it."""
         try:
-            value = await self._store.aget("transfer" if part == "transfer" else "progress")
+            value = await self._store.aget(_progress_keys(part)[-1])
         except AirflowRuntimeError:
             return ()
-        told = Known.read({"progress": value if isinstance(value, dict) else None}).moving
-        return () if told is None or (told.run_id, told.part) != (run_id, part) else told.samples
+        return _series(value, run_id, part)
 
     def set(self, key: Key, value: dict[str, Any]) -> None:
         """Store a value, which names the version of its form; it replaces what was there."""
@@ -126,18 +127,44 @@ class BeamtimeState:
 
         Progress that is lost is replaced by the next poll's, so a restart of the API server must not end a job.
         """
-        value: dict[str, Any] = {
-            "schema_version": 1,
-            **vars(progress),
-            "part": part,
-            "run_id": run_id,
-            "history": [[sample.at, sample.done] for sample in history],
-        }
+        value = _progress(progress, part, run_id, history)
         try:
-            await self._store.aset("progress", value)
-            if part == "transfer":
-                # The next job's progress takes the place of this one's; what came is no less for that.
-                await self._store.aset("transfer", value)
+            for key in _progress_keys(part):
+                await self._store.aset(key, value)
         except AirflowRuntimeError:
             return False
         return True
+
+    def tell(self, progress: Progress, *, part: str, run_id: str) -> bool:
+        """Store how far a job is, from the task that waits for it; returns False as ``publish`` does."""
+        keys = _progress_keys(part)
+        try:
+            history = _series(self._store.get(keys[-1]), run_id, part)
+            sample = Sample(progress.updated, progress.bytes_done)
+            value = _progress(progress, part, run_id, recorded(history, sample))
+            for key in keys:
+                self._store.set(key, value)
+        except AirflowRuntimeError:
+            return False
+        return True
+
+
+def _progress_keys(part: str) -> tuple[Key, ...]:
+    """Return where a job's progress is kept; the next job's takes the place of what is told under the first key."""
+    return ("progress", "transfer") if part == "transfer" else ("progress",)
+
+
+def _progress(progress: Progress, part: str, run_id: str, history: tuple[Sample, ...]) -> dict[str, Any]:
+    return {
+        "schema_version": 1,
+        **vars(progress),
+        "part": part,
+        "run_id": run_id,
+        "history": [[sample.at, sample.done] for sample in history],
+    }
+
+
+def _series(value: JsonValue, run_id: str, part: str) -> tuple[Sample, ...]:
+    """Return the series that a stored progress tells, empty where it is of another run's or part's job."""
+    told = Known.read({"progress": value if isinstance(value, dict) else None}).moving
+    return () if told is None or (told.run_id, told.part) != (run_id, part) else told.samples

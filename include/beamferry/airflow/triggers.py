@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import shlex
 import threading
+import time
 from concurrent.futures import Future
+from contextlib import aclosing
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import asyncssh
@@ -16,12 +19,18 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from beamferry.airflow.state import BeamtimeState
 from beamferry.errors import TransientError
 from beamferry.forecast import Sample, recorded
+from beamferry.looks import until_next_look
 from beamferry.remote import Job, Progress, Status, parse_status
 from beamferry.remote.installing import install
 
 if TYPE_CHECKING:
-    from airflow.triggers.base import BaseTrigger
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
+    from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+# Seconds from its start in which no trigger fires. Airflow 3.3.2 takes the executor's late "success" of a task that
+# has just deferred for a kill where the trigger was faster than the scheduler's loop (apache/airflow#67287, #72716).
+QUIET_SECONDS = 5.0
 # What a shell reports for a process that was killed; the operator reads it as "died, start again".
 KILLED = 137
 # Seconds of the thirty that Airflow gives a trigger that it cancels.
@@ -69,6 +78,22 @@ async def task_state(trigger: BaseTrigger) -> str:
     )
 
 
+def not_at_once(
+    run: Callable[[Any], AsyncGenerator[TriggerEvent]],
+) -> Callable[[Any], AsyncIterator[TriggerEvent]]:
+    """Keep back what a trigger's ``run`` has to say until the scheduler knows that the task waits."""
+
+    @wraps(run)
+    async def later(trigger: Any) -> AsyncIterator[TriggerEvent]:
+        began = time.monotonic()
+        async with aclosing(run(trigger)) as events:
+            async for event in events:
+                await asyncio.sleep(max(0.0, QUIET_SECONDS - (time.monotonic() - began)))
+                yield event
+
+    return later
+
+
 # What a server said of a file, unlike the loss of the channel on which it says so.
 _LOST_CHANNEL = (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection)
 
@@ -91,6 +116,8 @@ class _Watching(SSHRemoteJobTrigger):
         super().__init__(**kwargs)
         self.beamtime = beamtime
         self.part = part
+        self._shortest = self.poll_interval
+        self._began = time.monotonic()
 
     @property
     def job(self) -> Job:
@@ -100,8 +127,15 @@ class _Watching(SSHRemoteJobTrigger):
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return this class and all that it takes to make it again in another triggerer."""
         _, kwargs = super().serialize()
-        own = {"beamtime": self.beamtime, "part": self.part}
+        own = {"beamtime": self.beamtime, "part": self.part, "poll_interval": self._shortest}
         return f"{type(self).__module__}.{type(self).__qualname__}", {**kwargs, **own}
+
+    @not_at_once
+    async def run(self) -> AsyncGenerator[TriggerEvent]:
+        """Look until there is something to say, and less often later."""
+        self._began = time.monotonic()
+        async for event in super().run():
+            yield event
 
     async def _connect(self) -> Any:
         """Connect, and bring the scripts: after an upgrade no task may have done so yet.
@@ -129,6 +163,7 @@ class _Watching(SSHRemoteJobTrigger):
         Raises:
             ConnectionError: the answer is not readable; the base class reconnects, and gives up after its limit.
         """
+        self.poll_interval = until_next_look(time.monotonic() - self._began, self._shortest)
         _, line, _ = await self._run_command(conn, shlex.join(self.job.verb("status")))
         try:
             return parse_status(line)

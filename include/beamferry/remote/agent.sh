@@ -1,15 +1,10 @@
 #!/bin/sh
-# Runs the agent with a Python that can: agent.sh VERB, the request on stdin. Exit 77 where there is no such Python.
-# `agent.sh python` prints the version of the Python that is used.
+# Runs the agent: agent.sh VERB, the request on stdin. `agent.sh python` prints the version of the Python that is used.
+# In a Python that is too old the archive goes on in the other one, see archive.py; exit 77 where there is none that can.
+case $0 in */*) here=${0%/*} ;; *) here=. ;; esac
 for python in python3 /usr/libexec/platform-python; do
-  version=$("$python" -I -c 'import sys; print("%d.%d.%d" % sys.version_info[:3]); sys.exit(sys.version_info < (3, 6))' \
-    2>/dev/null) || continue
-  if [ "$1" = python ]; then
-    echo "$version"
-    exit
-  fi
-  # shellcheck disable=SC2093  # the first that can is the one
-  exec "$python" -I -B "$(dirname "$0")/agent.pyz" "$@"
+  # shellcheck disable=SC2093  # the first that is there
+  ! command -v "$python" >/dev/null || exec "$python" -I -B "$here/agent.pyz" "$@"
 done
-echo 'python3: not found on this host, or older than 3.6' >&2
+echo 'python3: not found on this host' >&2
 exit 77

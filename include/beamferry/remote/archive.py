@@ -11,6 +11,23 @@ _PACKAGE = "beamferry_agent"
 # An archive keeps times; the sources' own would differ from one checkout to the next.
 _TIME = (1980, 1, 1, 0, 0, 0)
 _MODE = 0o100600
+# Python runs this file of an archive; the package's own would have no package to import from. Any Python 3 can read it:
+# to ask for the version in a process of its own would cost more than most answers.
+_MAIN = f"""\
+import os
+import sys
+
+OTHER = "/usr/libexec/platform-python"
+if sys.version_info < (3, 6):
+    if sys.executable != OTHER and os.access(OTHER, os.X_OK):
+        os.execv(OTHER, [OTHER, "-I", "-B"] + sys.argv)
+    sys.stderr.write("python3: older than 3.6 on this host (%d.%d)\\n" % sys.version_info[:2])
+    sys.exit(77)
+if sys.argv[1:] == ["python"]:
+    sys.stdout.write("%d.%d.%d\\n" % sys.version_info[:3])
+    sys.exit()
+import {_PACKAGE}.__main__
+"""
 
 
 @cache
@@ -21,8 +38,7 @@ def agent_archive() -> bytes:
         for item in files(_PACKAGE).iterdir()
         if item.name.endswith(".py")
     }
-    # Python runs this file of an archive; the package's own would have no package to import from.
-    sources["__main__.py"] = f"import {_PACKAGE}.__main__\n".encode()
+    sources["__main__.py"] = _MAIN.encode()
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in sorted(sources.items()):

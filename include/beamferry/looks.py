@@ -1,0 +1,28 @@
+"""When a job on RDS-SSH is looked at: by the task itself in its first seconds, by the triggerer later."""
+
+from __future__ import annotations
+
+from itertools import chain, repeat
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Seconds between the first looks of the task that started a job, and between all that follow.
+_FIRST, _THEN = (0.3, 0.5, 1.0), 2.0
+# Seconds after which a job is one that takes hours, and seconds between the looks at such a one.
+LONG, SELDOM = 600, 30
+
+
+def in_the_task(seconds: float) -> Iterator[float]:
+    """Return how long a task waits before each of its looks at its job, which are so many seconds in all."""
+    for pause in chain(_FIRST, repeat(_THEN)):
+        if seconds <= 0:
+            return
+        yield min(pause, seconds)
+        seconds -= pause
+
+
+def until_next_look(waited: float, shortest: int) -> int:
+    """Return the seconds until a trigger looks again, after it has looked for so many seconds already."""
+    return shortest if waited < LONG else max(shortest, SELDOM)
