@@ -3,6 +3,9 @@
 # What the scripts that run lftp share: the facility's arguments, settings that leave no default to chance, a log-in
 # whose password is in no argument and no environment, and lftp's quoting. To be sourced after progress.sh.
 
+# shellcheck source=include/beamferry/remote/ssh.sh
+. "$here/ssh.sh"
+
 # The password's file lives as long as the job; a job that was killed leaves it to the sweep of the next start.
 far_transport='' far_host='' far_port=0 far_account='' far_root='' far_ca='' far_log_in='' far_secret='' far_words=ssh
 # Seconds after which a session is given up; '' where the job itself watches over it.
@@ -33,6 +36,7 @@ far_ready() {
     refuse "${0##*/}: --transport must be ftps or sftp, --log-in password, netrc or ssh"
   [[ $far_transport != ftps || $far_log_in != ssh ]] || refuse "${0##*/}: FTP knows no ssh log-in"
   [[ $far_log_in != password || -n $far_secret ]] || refuse "${0##*/}: --secret is needed"
+  far_words=$(known_words "$far_words")
   if [[ -n $far_secret ]]; then
     far_secret=$(readlink -m -- "$far_secret")
     trap 'code=$?; rm -f -- "$far_secret"; unexpected "$code"' EXIT

@@ -16,6 +16,8 @@ here=$(dirname "$0")
 . "$here/census.sh"
 # shellcheck source=include/beamferry/remote/sampling.sh
 . "$here/sampling.sh"
+# shellcheck source=include/beamferry/remote/ssh.sh
+. "$here/ssh.sh"
 begin census 'find|sha256sum'
 result_name=verify
 require ssh awk find sort uniq sed shuf sha256sum base64 xargs pgrep readlink
@@ -47,7 +49,7 @@ done
 [[ $level != sampled || $seed =~ ^[0-9]+$ ]] || refuse "verify.sh: --seed must be a number"
 
 work=$(readlink -m -- "$work")
-set_far "$words" "$account" "$host" "$source"
+set_far "$(known_words "$words")" "$account" "$host" "$source"
 resolve_destination
 out=$work/verify scratch=$work/verify/scratch
 rm -rf "$out"
