@@ -94,7 +94,7 @@ def ssh_words(beamtime: Beamtime, *, subsystem: bool = False) -> tuple[str, ...]
     own, and accounts are locked after a few that fail: with ``false`` in the place of a connection it ends at once, and
     the facility hears nothing of it (seen with OpenSSH 9.2, for a session that is gone and for one that is refused).
     """
-    way = _OWN_CONNECTION
+    way: tuple[str, ...] = _OWN_CONNECTION
     if beamtime.interactive:
         way = (
             *("-o", "ControlMaster=no"),

@@ -36,10 +36,13 @@ far_ready() {
     refuse "${0##*/}: --transport must be ftps or sftp, --log-in password, netrc or ssh"
   [[ $far_transport != ftps || $far_log_in != ssh ]] || refuse "${0##*/}: FTP knows no ssh log-in"
   [[ $far_log_in != password || -n $far_secret ]] || refuse "${0##*/}: --secret is needed"
-  far_words=$(known_words "$far_words")
   if [[ -n $far_secret ]]; then
     far_secret=$(readlink -m -- "$far_secret")
     trap 'code=$?; rm -f -- "$far_secret"; unexpected "$code"' EXIT
+  fi
+  if [[ $far_transport == sftp ]]; then
+    far_words=$(known_words "$far_words")
+    check_settings "$far_words" "$far_host" 2>>"$errors" || finish 67
   fi
   case $far_log_in in
     password)

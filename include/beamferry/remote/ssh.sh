@@ -23,6 +23,18 @@ known_words() { # WORDS
   printf '%s' "${asked[*]}"
 }
 
+# Ends with 1 where ssh refuses its own configuration, with its words on stderr: lftp hands on the last of them alone.
+check_settings() { # WORDS HOST
+  local words
+  local -a asked
+  read -r -a asked <<<"$1"
+  # An older ssh knows no -G, and says so in other words.
+  if words=$("${asked[@]}" -G -- "$2" 2>&1 >/dev/null </dev/null); then return 0; fi
+  [[ $words == *' bad configuration options'* || $words == *'Bad owner or permissions on '* ]] || return 0
+  printf '%s\n' "$words" >&2
+  return 1
+}
+
 # Gives rsync's command ssh's words, or without any has it keep those that this ssh knows. Sets led, the command.
 lead() { # WORDS COMMAND...
   local given=$1 at
