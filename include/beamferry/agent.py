@@ -11,7 +11,7 @@ from beamferry.remote.refused import refused
 from beamferry_agent.answers import Comparison
 
 if TYPE_CHECKING:
-    from beamferry.remote import Completed, Session
+    from beamferry.remote import Completed, Question, Session
     from beamferry_agent.answers import AccountRequest, ComparisonRequest, PublicationRequest
 
     Request = AccountRequest | ComparisonRequest | PublicationRequest
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Three million differing entries take half a minute; the answer comes at the end.
 COMPARE_TIMEOUT = 600
 PUBLISH_TIMEOUT = 60
-_FULL, _DAMAGED, _NO_PLACE, _MISSING_TOOL = 11, 65, 73, 77
+_FULL, _DAMAGED, _NO_LOCKS, _NO_PLACE, _NO_JOB, _MISSING_TOOL = 11, 65, 71, 73, 75, 77
 
 
 def compare(session: Session, request: ComparisonRequest) -> Comparison:
@@ -41,6 +41,16 @@ def ask(session: Session, verb: str, request: Request, *, timeout: float, host: 
     """
     done = session.run(agent_command(verb), timeout=timeout, request=request.to_json())
     return answer(done, host)
+
+
+def ask_job(session: Session, question: Question, *, timeout: float, host: str = RDS_SSH) -> str:
+    """Return what the agent answers to a question about a job; ``timeout`` in seconds without any output.
+
+    Raises:
+        PermanentError: the agent cannot run there.
+        TransientError: it cannot be done now, or nothing came back in time.
+    """
+    return answer(session.run(question.command, timeout=timeout, request=question.request), host)
 
 
 def answer(done: Completed, host: str = RDS_SSH) -> str:
@@ -74,7 +84,22 @@ def answer(done: Completed, host: str = RDS_SSH) -> str:
             "ask its owner or Research IT what it is; once it is moved away, or the account's alone, start again",
         )
     last = reason.splitlines()[-1]
-    raise refused("Beamferry's program failed", last, host) or PermanentError(
+    if known := refused("Beamferry's program failed", last, host):
+        raise known
+    if done.exit_code == _NO_LOCKS:
+        raise TransientError(
+            "rds-home-no-locks",
+            f"The home folder on {host} gives no locks: {last.removeprefix('agent: ')}",
+            "this is tried again; if it stays, ask Research IT for a home folder with locks (flock): without them "
+            "two jobs could write to one destination",
+        )
+    if done.exit_code == _NO_JOB:
+        raise TransientError(
+            "job-not-possible",
+            f"{host} did not do what was asked of a job: {last.removeprefix('agent: ')}",
+            "this is tried again; if it stays, do there what the sentence says",
+        )
+    raise PermanentError(
         "agent-failed",
         f"Beamferry's program on {host} ended with code {done.exit_code} ({last})",
         "see that the home folder there is not full; else this is a fault of Beamferry",

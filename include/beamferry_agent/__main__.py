@@ -11,16 +11,19 @@ _VERBS = {
     "compare": ("comparison", "answer"),
     "discard": ("destination", "discard"),
     "forget": ("cache", "forget"),
+    "job": ("jobs", "answer"),
     "list": ("listing", "list_source"),
     "mark": ("mismatches", "mark_again"),
     "names": ("trial", "names"),
     "prepare": ("destination", "prepare"),
+    "prune": ("pruning", "prune"),
     "publish": ("publication", "answer"),
     "range": ("destination", "receive_range"),
     "recall": ("mismatches", "recall"),
     "remember": ("mismatches", "remember"),
     "resolve": ("destination", "resolve"),
     "select": ("mismatches", "select"),
+    "supervise": ("supervisor", "supervise"),
     "suspect": ("mismatches", "suspect"),
 }
 
@@ -34,7 +37,9 @@ def main() -> int:
     module, function = _VERBS[verb]
     try:
         answer = getattr(import_module("beamferry_agent." + module), function)
-        sys.stdout.write(answer(sys.stdin.read()) + "\n")
+        text = answer(sys.stdin.read())
+        # What goes on beside a job has nothing to tell.
+        sys.stdout.write(text + "\n" if text else "")
     except AgentError as error:
         sys.stderr.buffer.write(error.told())
         return error.exit_code

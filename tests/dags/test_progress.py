@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from beamferry.board.answers import Row
 
-# What job.sh told of each job and what each left behind, with every file of two folders 4 MB large and a limit of
+# What was told of each job and what each left behind, with every file of two folders 4 MB large and a limit of
 # 3 MiB/s: five folders, a comparison, and the listing of the next night.
 RECORDED = json.loads((Path(__file__).parents[1] / "data" / "desy_folders.json").read_text())
 NIGHT, *FOLDERS, COMPARED, NEXT_NIGHT = RECORDED

@@ -16,7 +16,7 @@ import pytest
 from beamferry.lab.host import Host
 from beamferry.lab.keys import make_key, public_key
 from beamferry.lab.settings import free_port
-from beamferry.remote import Job, Status, bundle, bundle_folder, parse_status
+from beamferry.remote import Job, Question, Status, bundle, bundle_folder, parse_status
 from beamferry.remote.starts import Owner
 
 if TYPE_CHECKING:
@@ -33,11 +33,12 @@ class Connection:
     def __init__(self, home: Path) -> None:
         self.home = home
 
-    async def run(self, command: str, **_: Any) -> Any:
+    async def run(self, command: str, *, input: str = "", **_: Any) -> Any:  # noqa: A002
         done = await asyncio.to_thread(
             subprocess.run,
             ["bash", "-c", command],
             cwd=self.home,
+            input=input,
             capture_output=True,
             text=True,
             check=False,
@@ -63,14 +64,22 @@ class Rds:
         (folder / "complete").touch()
         (folder / "work.sh").write_text("sleep 600\n")
 
-    def said(self, command: tuple[str, ...]) -> str:
-        return subprocess.run(command, cwd=self.home, capture_output=True, text=True, check=True).stdout
+    def said(self, question: Question) -> str:
+        return subprocess.run(
+            question.command,
+            cwd=self.home,
+            input=question.request,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
 
     def start(self, *arguments: str) -> str:
         """Start a job and return its generation."""
-        command = JOB.start("run-1", "job.sh", (), destination="rds", owner=OWNER)
-        at = command.index("--")
-        return self.said((*command[: at + 1], f"{bundle_folder()}/work.sh", *arguments)).split()[1]
+        question = JOB.start("run-1", "transfer.sh", arguments, destination="rds", owner=OWNER)
+        return self.said(
+            question._replace(request=question.request.replace("/transfer.sh", "/work.sh"))
+        ).split()[1]
 
     def status(self) -> Status:
         return parse_status(self.said(JOB.verb("status")))

@@ -273,8 +273,8 @@ class Project:
         self.inside("rds", "bash", "-c", f"cd {SHARED} && chmod -R u+w . && rm -rf -- diamond desy")
 
 
-# The script that does the work; what starts it and waits for it (job.sh) names it among its own arguments.
-_JOB = re.compile(r"bash \S+/(?!job\.sh)\w+\.sh --work \.beamferry/jobs/([^/ ]+)/")
+# The script that does the work.
+_JOB = re.compile(r"bash \S+/\w+\.sh --work \.beamferry/jobs/([^/ ]+)/")
 _TOP = "pid,ppid,pgid,args"
 
 

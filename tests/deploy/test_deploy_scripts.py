@@ -130,8 +130,8 @@ def test_two_jobs_of_a_beamtime_would_be_seen() -> None:
     script = "transfer.sh --work .beamferry/jobs/diamond_mg25682-2/work --streams 3"
     one = (
         "PID PPID PGID COMMAND\n"
-        f"9 1 7 bash .beamferry/bin/0d/job.sh run --job x -- .beamferry/bin/0d/{script}\n"
-        f"8 1 6 bash .beamferry/bin/0d/job.sh start --job x -- .beamferry/bin/0d/{script}\n"
+        "9 1 7 python3 -I -B .beamferry/bin/0d/agent.pyz supervise\n"
+        "8 1 6 python3 -I -B .beamferry/bin/0d/agent.pyz job\n"
         f"10 9 7 bash .beamferry/bin/0d/{script}\n11 10 7 bash .beamferry/bin/0d/{script}\n"
         "12 11 7 rsync -r -l\n13 12 13 rsync -r -l\n"
     )

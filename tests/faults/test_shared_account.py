@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from beamferry.agent import ask_job
 from beamferry.demo import DAG_ID
 from beamferry.registry import load
-from beamferry.remote import Job, Session, parse_status
+from beamferry.remote import Job, Session, bundle_folder, parse_status
 from beamferry.remote.starts import Owner, Started, parse_start
 
 if TYPE_CHECKING:
@@ -39,15 +40,17 @@ def test_a_run_waits_for_the_job_of_another_installation_and_then_begins(runs: R
         folder = runs.lab.rds_home / ".beamferry" / "other"
         folder.mkdir(exist_ok=True)
         (folder / "transfer.sh").write_text("sleep 600\n")
-        command = job.start(
+        question = job.start(
             "manual__theirs",
             "transfer.sh",
             (),
             destination=runs.beamtime.destination_path(site),
             owner=THEIRS,
         )
-        command = (*command[: command.index("--") + 1], ".beamferry/other/transfer.sh")
-        assert isinstance(parse_start(session.checked(command, timeout=60)), Started)
+        request = question.request.replace(bundle_folder(), ".beamferry/other")
+        assert isinstance(
+            parse_start(ask_job(session, question._replace(request=request), timeout=60)), Started
+        )
 
         run = runs.begin()
         runs.wait(lambda: runs.tasks(run).get("dry_run") == "deferred", "the run waits")
@@ -58,10 +61,10 @@ def test_a_run_waits_for_the_job_of_another_installation_and_then_begins(runs: R
             ),
             "its log names the other one",
         )
-        status = parse_status(session.checked(job.verb("status"), timeout=60))
+        status = parse_status(ask_job(session, job.verb("status"), timeout=60))
         assert status.state == "running"
-        session.checked(job.stop(owner=THEIRS.id), timeout=60)
-        session.checked(job.verb("acknowledge"), timeout=60)
+        ask_job(session, job.stop(owner=THEIRS.id), timeout=60)
+        ask_job(session, job.verb("acknowledge"), timeout=60)
     finally:
         client.close()
     assert runs.end_of(run) == "success", runs.tasks(run)
@@ -78,7 +81,7 @@ def test_a_transfer_goes_on_when_the_scripts_are_not_there_any_more(runs: Runs) 
     scripts = runs.lab.rds_home / ".beamferry" / "bin"
     for folder in scripts.iterdir():
         # The job reads its own to the end; those that only answer questions go.
-        for name in ("job.sh", "starting.sh", "processes.sh", "complete"):
+        for name in ("agent.sh", "complete"):
             (folder / name).unlink()
     assert runs.end_of(run) == "success", runs.tasks(run)
     assert runs.certificate()["run"] == run

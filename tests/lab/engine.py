@@ -71,7 +71,7 @@ class Scripts:
         shim.chmod(0o755)
 
     def start(self, script: str, arguments: tuple[str, ...], limit_kib: int | None = None) -> Job:
-        """Start a job script in a session of its own, as job.sh does; ``limit_kib`` bounds each file."""
+        """Start a job script in a session of its own, as the agent does; ``limit_kib`` bounds each file."""
         for left in self.job.iterdir():
             left.unlink()
         command = ["bash", str(self.installed / script), *arguments]
@@ -310,7 +310,7 @@ class Job:
         )
 
     def kill(self, number: signal.Signals) -> None:
-        """Signal the whole group, as job.sh does, and wait until it is gone."""
+        """Signal the whole group, as the agent does, and wait until it is gone."""
         os.killpg(self.process.pid, number)
         self.process.wait(timeout=30)
         wait_until(self._group_gone)

@@ -1,5 +1,5 @@
 /* For LD_PRELOAD: has one call fail with an errno for files whose path holds a text.
- * REFUSE="CALL ERRNO TEXT", CALL being open, read, write or close. "close" is how a network file system tells of a
+ * REFUSE="CALL ERRNO TEXT", CALL being open, read, write, flock or close. "close" is how a network file system tells of a
  * quota: all that was written is lost, and only close and fsync say so. */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -69,6 +70,9 @@ ssize_t pwrite(int handle, const void *from, size_t count, off_t at) {
 }
 ssize_t pwrite64(int handle, const void *from, size_t count, off64_t at) {
   return refused_handle("write", handle) ? -1 : REAL(pwrite64)(handle, from, count, at);
+}
+int flock(int handle, int operation) {
+  return refused_handle("flock", handle) ? -1 : REAL(flock)(handle, operation);
 }
 int close(int handle) {
   int flags = fcntl(handle, F_GETFL);

@@ -162,8 +162,9 @@ def home(tmp_path: Path) -> Path:
 
 def prune(home: Path) -> None:
     folder = f".beamferry/bin/{bundle_folder().rpartition('/')[2]}"
+    order = json.dumps({"home": ".beamferry", "scripts": folder})
     subprocess.run(
-        ["bash", f"{folder}/prune.sh", "--home", ".beamferry", "--bin", folder], cwd=home.parent, check=True
+        ["bash", f"{folder}/agent.sh", "prune"], cwd=home.parent, check=True, input=order, text=True
     )
 
 

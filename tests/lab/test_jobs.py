@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from beamferry.access import Facts
+from beamferry.agent import ask_job
 from beamferry.beamtime import Level
 from beamferry.engine import Choice, engine
 from beamferry.lab import must_arrive
@@ -61,13 +62,13 @@ class Rds:
         return Job(self.beamtime.key, part)
 
     def start(self, part: str, call: Callable[[Engine], Call], owner: Owner = OURS) -> Started | Busy:
-        command = self.job(part).start(
+        question = self.job(part).start(
             "run-1",
             *call(engine(self.beamtime, self.site)),
             destination=self.beamtime.destination_path(self.site),
             owner=owner,
         )
-        return parse_start(self.session.checked(command, timeout=90))
+        return parse_start(ask_job(self.session, question, timeout=90))
 
     def list(self, owner: Owner = OURS) -> Started | Busy:
         return self.start("dry_run", lambda tool: tool.dry_run(FACTS, SLOWLY, None), owner)
@@ -76,7 +77,7 @@ class Rds:
         return self.start("transfer", lambda tool: tool.transfer(FACTS, choice, None), owner)
 
     def status(self, part: str) -> Status:
-        return parse_status(self.session.checked(self.job(part).verb("status"), timeout=60))
+        return parse_status(ask_job(self.session, self.job(part).verb("status"), timeout=60))
 
     def end(self, part: str) -> int | None:
         wait_for(lambda: self.status(part).state != "running", f"{part} ends", 120)

@@ -84,7 +84,7 @@ def run_with_kills(desy: Desy, engine: DesyEngine, kills: int, seed: int) -> Non
                 except subprocess.TimeoutExpired:
                     struck.append(strike(engine, job, chance))
             code = job.process.wait(timeout=100)
-            # What job.sh does before it starts the next one: nothing of the old may go on.
+            # What the agent does before it starts the next one: nothing of the old may go on.
             job.kill(signal.SIGKILL) if code < 0 else None
             if code == 0 and len(struck) < kills:
                 # It was done before the last strike: once more from the beginning.

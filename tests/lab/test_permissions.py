@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from beamferry import access, census
+from beamferry.agent import ask_job
 from beamferry.beamtime import Level
 from beamferry.certificate import MANIFEST_NAME, certificate_folder
 from beamferry.engine import Choice, engine
@@ -85,11 +86,11 @@ class Chain:
         tool = engine(self.beamtime, self.site, None if part == "manifest" else self.secret(part))
         job = Job(self.beamtime.key, part)
         destination = self.beamtime.destination_path(self.site)
-        command = job.start("run", *call(tool), destination=destination, owner=Owner("1", "tests"))
-        started = parse_start(self.session.checked(command, timeout=60))
+        question = job.start("run", *call(tool), destination=destination, owner=Owner("1", "tests"))
+        started = parse_start(ask_job(self.session, question, timeout=60))
         assert isinstance(started, Started), started
         while True:
-            status = parse_status(self.session.checked(job.verb("status"), timeout=60))
+            status = parse_status(ask_job(self.session, job.verb("status"), timeout=60))
             if status.state != "running":
                 break
         assert status.exit_code == 0, self.session.read(f"{job.folder}/errors")

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import errno
 import shlex
-import shutil
-import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import paramiko
@@ -19,9 +16,11 @@ from beamferry.complaints import interpret_exit
 from beamferry.errors import BeamferryError, PermanentError, TransientError
 from beamferry.reasons import CODES, REASONS, End, Kind, Reason
 from beamferry.remote import Session
+from refusing import refusing_library
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from desy_engine import DesyEngine
     from engine import Outcome
@@ -40,13 +39,7 @@ each_read = pytest.mark.parametrize("reason", READ, ids=lambda reason: reason.na
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        pytest.skip("there is no C compiler")
-    made = tmp_path_factory.mktemp("refuse") / "refuse.so"
-    source = Path(__file__).with_name("refuse.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", made, source, "-ldl"], check=True)
-    return made
+    return refusing_library(tmp_path_factory.mktemp("refuse"))
 
 
 @pytest.fixture

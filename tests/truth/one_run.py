@@ -19,6 +19,7 @@ import psutil
 from airflow.sdk.exceptions import TaskDeferred
 from stand_ins import Instance
 
+from beamferry.agent import ask_job
 from beamferry.airflow import operators
 from beamferry.airflow.verify_access import VerifyAccess
 from beamferry.errors import TransientError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from tasks import Chain
 
     from beamferry.beamtime import Beamtime, Level, Site
+    from beamferry.remote import Question
 
 # A machine that is busy with other things may take its time.
 RUN_SECONDS = 600
@@ -167,8 +169,8 @@ class OneRun:
                 return int((folder / "exit_code").read_text())
             if time.monotonic() - asked > 0.5:
                 with task.rds() as session:
-                    done = session.run(trigger.job.verb("status"), timeout=30)
-                if json.loads(done.stdout)["state"] != "running":
+                    said = ask_job(session, trigger.job.verb("status"), timeout=30)
+                if json.loads(said)["state"] != "running":
                     return 137
                 asked = time.monotonic()
             time.sleep(0.01)
@@ -181,7 +183,7 @@ class OneRun:
         kill.done = True
         if kill.what == "stop":
             with task.rds() as session:
-                session.run(_stop(task), timeout=60)
+                ask_job(session, _stop(task), timeout=60)
         elif kill.what == "folder":
             shutil.rmtree(self.chain.jobs(self.beamtime), ignore_errors=True)
         else:
@@ -234,6 +236,7 @@ class OneRun:
         return int(result.get("modify_window", 0))
 
 
-def _stop(task: Any) -> tuple[str, ...]:
-    """Return the command by which a task that a person stops has its job stopped."""
-    return tuple(task.job.stop())
+def _stop(task: Any) -> Question:
+    """Return the question by which a task that a person stops has its job stopped."""
+    question: Question = task.job.stop()
+    return question

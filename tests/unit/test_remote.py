@@ -1,7 +1,9 @@
-"""job.sh under a real bash: one job at a time, whatever is started, killed or left behind."""
+"""The agent's jobs, as they are asked for: one at a time, whatever is started, killed or left behind."""
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import shlex
 import shutil
@@ -17,8 +19,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beamferry.errors import TransientError
-from beamferry.remote import BIN, Job, Status, bundle, bundle_folder, parse_status, script_command
+from beamferry.remote import (
+    BIN,
+    Job,
+    Question,
+    Status,
+    agent_command,
+    bundle,
+    bundle_folder,
+    parse_status,
+    script_command,
+)
 from beamferry.remote.starts import Busy, Owner, parse_start
+from refusing import refusing_library
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,10 +60,16 @@ def rds(tmp_path: Path) -> Iterator[Callable[..., str]]:
         (folder / name).write_bytes(content)
     (folder / "work.sh").write_text(WORK)
 
-    def run(command: tuple[str, ...], *, check: bool = True) -> str:
-        line = shlex.join(command)
+    def run(asked: Question | tuple[str, ...], *, check: bool = True) -> str:
+        question = asked if isinstance(asked, Question) else Question(asked, "")
         done = subprocess.run(
-            ["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+            ["bash", "-c", shlex.join(question.command)],
+            cwd=tmp_path,
+            input=question.request,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
         )
         if check:
             assert done.returncode == 0, done.stderr
@@ -68,12 +87,17 @@ def start(
     owner: Owner = OURS,
     destination: str = "rds/visit",
     scripts: str | None = None,
-) -> tuple[str, ...]:
-    """The command that starts work.sh; ``scripts`` is the folder of another version."""
-    command = job.start(key, "job.sh", ("x",), destination=destination, owner=owner)
-    at, own = command.index("--"), bundle_folder()
-    command = (*command[: at + 1], f"{own}/work.sh", *arguments)
-    return tuple(word.replace(own, scripts or own) for word in command)
+) -> Question:
+    """The question that starts work.sh; ``scripts`` is the folder of another version."""
+    question = job.start(key, "transfer.sh", arguments, destination=destination, owner=owner)
+    question = question._replace(request=question.request.replace("/transfer.sh", "/work.sh"))
+    return of_version(question, scripts or bundle_folder())
+
+
+def of_version(question: Question, scripts: str) -> Question:
+    own = bundle_folder()
+    command = tuple(word.replace(own, scripts) for word in question.command)
+    return Question(command, question.request.replace(own, scripts))
 
 
 def how(said: str) -> str:
@@ -120,14 +144,14 @@ def sleepers(seconds: str) -> int:
 
 
 def test_a_second_start_attaches_and_a_finished_job_answers_the_same_run(rds: Callable[..., str]) -> None:
-    assert how(rds(start(JOB, "0.5"))) == "started"
-    assert how(rds(start(JOB, "0.5"))) == "attached"
-    assert how(rds(start(JOB, "0.5", key="run-2"))) == "attached"
+    assert how(rds(start(JOB, "3"))) == "started"
+    assert how(rds(start(JOB, "3"))) == "attached"
+    assert how(rds(start(JOB, "3", key="run-2"))) == "attached"
     assert wait_for(rds, JOB, "finished").exit_code == 0
-    assert how(rds(start(JOB, "0.5"))) == "finished"
+    assert how(rds(start(JOB, "3"))) == "finished"
     rds(JOB.verb("acknowledge"))
     assert parse_status(rds(JOB.verb("status"))).state == "absent"
-    assert how(rds(start(JOB, "0.5"))) == "started"
+    assert how(rds(start(JOB, "3"))) == "started"
 
 
 def test_a_finished_job_does_not_answer_for_another_run(rds: Callable[..., str]) -> None:
@@ -242,7 +266,7 @@ def test_a_job_of_another_boot_is_never_signalled_here(
     (tmp_path / JOB.folder / "heartbeat").touch()
     assert parse_status(rds(JOB.verb("status"))).state == "running"
     refused = rds(JOB.stop(), check=False)
-    assert refused.startswith("78 job.sh: the job runs on another host that is called")
+    assert refused.startswith("75 agent: the job runs on another host that is called")
     assert "boot id another" in refused
     said = busy(rds(start(JOB, "0.1")))
     assert (said.reason, said.job) == ("host", f"{JOB.beamtime}/{JOB.part}")
@@ -433,15 +457,18 @@ def test_only_the_start_that_is_meant_is_stopped(rds: Callable[..., str], place:
 NEW = f"{BIN}/0123456789abcdef"
 
 
-def another_version(tmp_path: Path, job_script: bytes | None = None) -> str:
-    """The folder of another version's scripts."""
+DATA = Path(__file__).parents[1] / "data/remote"
+
+
+def another_version(tmp_path: Path, *scripts: Path) -> str:
+    """The folder of another version's scripts, those of an older one with its own for jobs."""
     folder = tmp_path / NEW
     shutil.copytree(tmp_path / bundle_folder(), folder)
-    if job_script is None:
-        with (folder / "job.sh").open("ab") as script:
+    if not scripts:
+        with (folder / "agent.sh").open("ab") as script:
             script.write(b"# another version\n")
-    else:
-        (folder / "job.sh").write_bytes(job_script)
+    for path in scripts:
+        (folder / path.name.replace("earlier_", "")).write_bytes(path.read_bytes())
     return NEW
 
 
@@ -457,9 +484,8 @@ def test_another_version_asks_for_attaches_to_and_stops_what_runs(
     writing(place)
     second = rds(start(JOB, "x", str(place), "0", "--stall", "900", "--secret", f"{secret}2", scripts=new))
     assert (how(first), second) == ("started", first.replace("started", "attached"))
-    status = tuple(word.replace(bundle_folder(), new) for word in JOB.verb("status"))
-    assert parse_status(rds(status)).state == "running"
-    stop = tuple(word.replace(bundle_folder(), new) for word in JOB.stop(generation=first.split()[1]))
+    assert parse_status(rds(of_version(JOB.verb("status"), new))).state == "running"
+    stop = of_version(JOB.stop(generation=first.split()[1]), new)
     assert parse_status(rds(stop)).exit_code == 143
     wait_until(lambda: not holds(tmp_path / JOB.lock))
     assert not (place / "two-at-once").exists()
@@ -477,7 +503,7 @@ def earlier(*arguments: str) -> tuple[str, ...]:
 @pytest.fixture
 def by_earlier(rds: Callable[..., str], tmp_path: Path, place: Path) -> Path:
     """A job that the version before has started, and that writes."""
-    another_version(tmp_path, (Path(__file__).parents[1] / "data/remote/earlier_job.sh").read_bytes())
+    another_version(tmp_path, DATA / "earlier_job.sh")
     assert rds(earlier("x", str(place))) == "started"
     writing(place)
     return place
@@ -523,12 +549,95 @@ def test_an_orphan_of_the_version_before_ends_before_a_new_start(
 def test_the_version_before_does_not_run_beside_a_job_of_this_one(
     rds: Callable[..., str], tmp_path: Path, place: Path
 ) -> None:
-    another_version(tmp_path, (Path(__file__).parents[1] / "data/remote/earlier_job.sh").read_bytes())
+    another_version(tmp_path, DATA / "earlier_job.sh")
     rds(start(JOB, "x", str(place)))
     writing(place)
     (place / "copy").rmdir()
     rds(earlier("x", str(place)))
     writing(place)
+    assert not (place / "two-at-once").exists()
+
+
+def in_bash(*arguments: str, job: Job = JOB, owner: Owner = OURS, key: str = "run-1") -> tuple[str, ...]:
+    """The command by which the version whose jobs were kept in bash started one."""
+    return (
+        *("bash", f"{NEW}/job.sh", "start", "--job", job.folder, "--lock", job.lock),
+        *("--destination", "rds/visit", "--key", key, "--owner", owner.id, "--name", owner.name),
+        *("--", f"{NEW}/work.sh", *arguments),
+    )
+
+
+@pytest.fixture
+def by_bash(rds: Callable[..., str], tmp_path: Path, place: Path) -> Iterator[str]:
+    """The generation of a job that the version in bash has started, and that writes."""
+    another_version(tmp_path, *(DATA / "in_bash").iterdir())
+    answer = rds(in_bash("x", str(place)))
+    assert how(answer) == "started"
+    writing(place)
+    yield answer.split()[1]
+    assert not (place / "two-at-once").exists()
+
+
+def test_a_job_in_bash_is_read_attached_to_and_finished(
+    rds: Callable[..., str], tmp_path: Path, place: Path, by_bash: str
+) -> None:
+    assert rds(start(JOB, "x", str(place))) == f"attached {by_bash}"
+    status = parse_status(rds(JOB.verb("status")))
+    assert (status.state, status.generation) == ("running", by_bash)
+    (place / "enough").touch()
+    status = wait_for(rds, JOB, "finished")
+    assert (status.exit_code, status.generation) == (0, by_bash)
+    assert rds(start(JOB, "x", str(place))) == f"finished {by_bash}"
+
+
+def test_a_job_in_bash_is_stopped(rds: Callable[..., str], tmp_path: Path, by_bash: str) -> None:
+    assert parse_status(rds(JOB.stop(generation="another"))).state == "running"
+    assert parse_status(rds(JOB.stop(generation=by_bash))).exit_code == 143
+    wait_until(lambda: not holds(tmp_path / JOB.lock))
+
+
+def test_a_job_in_bash_of_another_installation_is_waited_for(
+    rds: Callable[..., str], place: Path, by_bash: str
+) -> None:
+    for job in (JOB, OTHER, ELSEWHERE):
+        said = busy(rds(start(job, "x", str(place), owner=THEIRS)))
+        assert (said.reason, said.installation) == ("installation", OURS.name)
+
+
+def test_an_orphan_in_bash_ends_before_a_new_start(
+    rds: Callable[..., str], tmp_path: Path, place: Path, by_bash: str
+) -> None:
+    os.kill(process(tmp_path, JOB), signal.SIGKILL)
+    wait_for(rds, JOB, "dead")
+    (place / "copy").rmdir()
+    assert how(rds(start(OTHER, "y", str(place)))) == "started"
+    writing(place)
+
+
+@pytest.mark.parametrize("lost", ["pid", "mark", "all"])
+def test_a_job_in_bash_whose_files_were_removed_is_attached_to(
+    rds: Callable[..., str], tmp_path: Path, place: Path, by_bash: str, lost: str
+) -> None:
+    for path in (tmp_path / JOB.folder).iterdir():
+        if lost in {"all", path.name}:
+            path.unlink()
+    assert rds(start(JOB, "x", str(place))) == f"attached {by_bash}"
+    assert parse_status(rds(JOB.verb("status"))).state == "running"
+
+
+def test_the_version_in_bash_attaches_to_a_job_of_this_one_and_reads_it(
+    rds: Callable[..., str], tmp_path: Path, place: Path
+) -> None:
+    """After a downgrade."""
+    another_version(tmp_path, *(DATA / "in_bash").iterdir())
+    first = rds(start(JOB, "x", str(place)))
+    writing(place)
+    assert rds(in_bash("x", str(place))) == first.replace("started", "attached")
+    assert busy(rds(in_bash("x", str(place), owner=THEIRS))).reason == "installation"
+    assert busy(rds(in_bash("x", str(place), job=ELSEWHERE))).reason == "beamtime"
+    (place / "enough").touch()
+    wait_for(rds, JOB, "finished")
+    assert rds(in_bash("x", str(place))) == first.replace("started", "finished")
     assert not (place / "two-at-once").exists()
 
 
@@ -565,15 +674,12 @@ def test_each_password_has_a_file_of_its_own_that_its_job_alone_removes(
 
 def test_a_start_that_fails_leaves_no_password(rds: Callable[..., str], tmp_path: Path, place: Path) -> None:
     """Home folders on some file systems give no locks."""
-    shims = tmp_path / "shims"
-    shims.mkdir()
-    (shims / "flock").write_text("#!/bin/sh\necho flock: 8: No locks available >&2\nexit 71\n")
-    (shims / "flock").chmod(0o755)
+    library = refusing_library(tmp_path)
     mine = hand_over(tmp_path)
-    path = f"PATH={shims}:{os.environ['PATH']}"
-    said = rds(("env", path, *start(JOB, "x", str(place), "0", "--secret", mine)), check=False)
-    assert said.startswith("78 ")
-    assert "flock ends with code 71" in said
+    question = start(JOB, "x", str(place), "0", "--secret", mine)
+    refused = (f"LD_PRELOAD={library}", f"REFUSE=flock {errno.ENOLCK} /locks/")
+    said = rds(question._replace(command=("env", *refused, *question.command)), check=False)
+    assert said == "71 agent: .beamferry/locks cannot be locked: No locks available\n"
     assert not (tmp_path / mine).exists()
     assert not (place / "copy").exists()
 
@@ -595,17 +701,7 @@ def test_the_password_of_a_job_that_was_killed_goes_with_the_next_start(
     assert [(tmp_path / name).exists() for name in (left, forgotten, other)] == [False, False, True]
 
 
-# --- what is asked every few seconds ----------------------------------------------------------------------
-
-
-def test_a_poll_needs_one_program_beside_bash(rds: Callable[..., str], tmp_path: Path, place: Path) -> None:
-    rds(start(JOB, "x", str(place)))
-    writing(place)
-    only = tmp_path / "only"
-    only.mkdir()
-    (only / "stat").symlink_to(shutil.which("stat") or "")
-    command = ("env", f"PATH={only}", shutil.which("bash") or "", *JOB.verb("status")[1:])
-    assert parse_status(rds(command)).state == "running"
+# --- its files and its calls ------------------------------------------------------------------------------
 
 
 def test_the_job_keeps_its_files_and_its_scripts_to_itself(rds: Callable[..., str], tmp_path: Path) -> None:
@@ -619,9 +715,23 @@ def test_the_job_keeps_its_files_and_its_scripts_to_itself(rds: Callable[..., st
         assert (folder / name).stat().st_mode & 0o077 == 0, name
 
 
-@pytest.mark.parametrize("arguments", [("nonsense",), ("start", "--job", "j"), ("status",), ("start", "--x")])
-def test_a_wrong_call_is_refused(rds: Callable[..., str], arguments: tuple[str, ...]) -> None:
-    assert rds(script_command("job.sh", arguments), check=False).startswith("78 job.sh: ")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"verb": "nonsense"},
+        {"job": ""},
+        {"lock": ""},
+        {"owner": ""},
+        {"key": "\0"},
+        {"arguments": "x"},
+        {"version": 1},
+        {"more": ""},
+    ],
+)
+def test_a_wrong_call_is_refused(rds: Callable[..., str], tmp_path: Path, change: dict[str, object]) -> None:
+    request = json.dumps(json.loads(start(JOB, "0").request) | change)
+    assert rds(Question(agent_command("job"), request), check=False).startswith("78 agent: ")
+    assert not (tmp_path / JOB.folder).exists()
 
 
 def test_an_unknown_script_is_refused() -> None:

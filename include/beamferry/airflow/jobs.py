@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from airflow.providers.ssh.operators.ssh_remote_job import SSHRemoteJobOperator
 
+from beamferry.agent import ask_job
 from beamferry.airflow.installation import installation
 from beamferry.airflow.login import NOTICE, AttendedJobTrigger, AttendedTask
 from beamferry.airflow.policy import POLL_SECONDS
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 # Reconnects of the triggerer before a task gives up and is tried again by its policy: about ten minutes.
 RECONNECTS = 20
-# Seconds for job.sh's own verbs; "stop" waits up to 15 seconds for a process group to end.
+# Seconds for what the agent is asked of a job; "stop" waits up to 15 seconds for a process group to end.
 VERB_TIMEOUT = 90.0
 # A worker's task that is ended has five seconds left.
 WORKER_TIMEOUT = 3.0
@@ -121,18 +122,21 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
     def start(self, context: Context, session: Session) -> Started | Busy:
         """Start the job on RDS-SSH; a start that fails leaves no password there."""
         try:
-            command = self.job.start(
+            question = self.job.start(
                 context["run_id"],
                 *self.call(context, session),
                 destination=self.beamtime.destination_path(self.site),
                 owner=installation(self.state),
             )
-            return parse_start(session.checked(command, timeout=VERB_TIMEOUT))
+            how = parse_start(ask_job(session, question, timeout=VERB_TIMEOUT))
         except PermanentError:
             # One whose answer was lost may run all the same, and needs it; if it does not, the next start removes it.
             if self.secret is not None:
                 session.remove(self.secret)
             raise
+        for sentence in how.told:
+            self.log.warning("RDS-SSH: %s", sentence)
+        return how
 
     def wait_for(self, other: Busy) -> NoReturn:
         """Wait in the triggerer until somebody else's job has ended, and begin then.
@@ -185,7 +189,7 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
         """Read the result from its own file on RDS-SSH and say what it means."""
         self.generation, self.of = generation, context["ti"]
         with self.telling(context), self.rds() as session:
-            status = parse_status(session.checked(self.job.verb("status"), timeout=VERB_TIMEOUT))
+            status = parse_status(ask_job(session, self.job.verb("status"), timeout=VERB_TIMEOUT))
             if generation is not None and status.generation != generation:
                 raise TransientError(
                     "job-replaced",
@@ -209,12 +213,12 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
             try:
                 value = self.finish(context, session, ended)
             except BeamferryError as error:
-                session.checked(self.job.verb("acknowledge"), timeout=VERB_TIMEOUT)
+                ask_job(session, self.job.verb("acknowledge"), timeout=VERB_TIMEOUT)
                 if self.reaches_out:
                     self.ask_if_lost(context, session, error)
                 raise
             # From here on a start of the same job begins afresh: a person who clears the task means that.
-            session.checked(self.job.verb("acknowledge"), timeout=VERB_TIMEOUT)
+            ask_job(session, self.job.verb("acknowledge"), timeout=VERB_TIMEOUT)
         return value
 
     def read_end(self, session: Session, exit_code: int) -> Ended:
@@ -250,4 +254,4 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
             return
         with self.rds() as session:
             stop = self.job.stop(generation=self.generation)
-            self.log.info("Stopped: %s", session.checked(stop, timeout=VERB_TIMEOUT))
+            self.log.info("Stopped: %s", ask_job(session, stop, timeout=VERB_TIMEOUT))

@@ -16,7 +16,7 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from beamferry.airflow.state import BeamtimeState
 from beamferry.errors import TransientError
 from beamferry.forecast import Sample, recorded
-from beamferry.remote import Job, Progress, Status, parse_status
+from beamferry.remote import Job, Progress, Question, Status, parse_status
 from beamferry.remote.installing import install
 
 if TYPE_CHECKING:
@@ -129,11 +129,17 @@ class _Watching(SSHRemoteJobTrigger):
         Raises:
             ConnectionError: the answer is not readable; the base class reconnects, and gives up after its limit.
         """
-        _, line, _ = await self._run_command(conn, shlex.join(self.job.verb("status")))
         try:
-            return parse_status(line)
+            return parse_status(await self._ask(conn, self.job.verb("status")))
         except TransientError as error:
             raise ConnectionError(str(error)) from error
+
+    async def _ask(self, conn: Any, question: Question) -> str:
+        """Return what the agent answers, '' where it gives no answer."""
+        done = await conn.run(
+            shlex.join(question.command), input=question.request, timeout=self.command_timeout, check=False
+        )
+        return str(done.stdout or "")
 
 
 class OtherJobTrigger(_Watching):
@@ -149,7 +155,7 @@ class OtherJobTrigger(_Watching):
 
 
 class RemoteJobTrigger(_Watching):
-    """Asks job.sh instead of looking for an exit code: it knows of dead jobs too.
+    """Asks the agent instead of looking for an exit code: it knows of dead jobs too.
 
     Args:
         asset: name of the asset whose state gets the progress.
@@ -213,8 +219,8 @@ class RemoteJobTrigger(_Watching):
             return
         conn = await self._connect()
         try:
-            stopped = await conn.run(shlex.join(self.job.stop(generation=self.generation)), check=False)
-            self.log.info("Stopped the job on RDS-SSH: %s", stopped.stdout)
+            stopped = await self._ask(conn, self.job.stop(generation=self.generation))
+            self.log.info("Stopped the job on RDS-SSH: %s", stopped)
         finally:
             # Closing waits for the far side; a person's "stop" must not.
             await asyncio.wait_for(self._close(conn), timeout=10)

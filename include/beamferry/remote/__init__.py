@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from beamferry.errors import PermanentError, TransientError
 from beamferry.remote.archive import agent_archive
@@ -23,6 +23,7 @@ from beamferry.remote.refused import refused
 from beamferry.remote.status import Progress as Progress
 from beamferry.remote.status import Status as Status
 from beamferry.remote.status import parse_status as parse_status
+from beamferry_agent.job_request import JobRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,6 +70,13 @@ def agent_command(verb: str) -> tuple[str, ...]:
     return script_command("agent.sh", (verb,))
 
 
+class Question(NamedTuple):
+    """A command, and the request that it reads from stdin."""
+
+    command: tuple[str, ...]
+    request: str
+
+
 @dataclass(frozen=True)
 class Job:
     """One part of a beamtime's work on RDS-SSH; its folder is the same for every run and every try.
@@ -102,8 +110,8 @@ class Job:
 
     def start(
         self, key: str, script: str, arguments: tuple[str, ...], *, destination: str, owner: Owner
-    ) -> tuple[str, ...]:
-        """Return the command that starts the job, or attaches to it when the same one is under way.
+    ) -> Question:
+        """Return the question that starts the job, or attaches to it when the same one is under way.
 
         Args:
             key: names the run that asks; a finished job answers for the same key only.
@@ -112,31 +120,30 @@ class Job:
             destination: folder that the job writes or reads; one job at a time has it.
             owner: the Airflow installation that asks; the job of another one is never stopped.
         """
-        return script_command(
-            "job.sh",
-            (
-                "start",
-                *("--job", self.folder, "--lock", self.lock, "--destination", destination),
-                *("--key", key, "--owner", owner.id, "--name", owner.name),
-                *("--", *script_command(script, arguments)[1:]),
-            ),
+        request = JobRequest(
+            verb="start",
+            job=self.folder,
+            lock=self.lock,
+            owner=owner.id,
+            destination=destination,
+            key=key,
+            name=owner.name,
+            script=script_command(script, ())[1],
+            arguments=list(arguments),
         )
+        return _question(request)
 
-    def verb(self, verb: Literal["status", "acknowledge"]) -> tuple[str, ...]:
-        """Return the command that asks for the job's status, or forgets that it ended."""
-        return script_command("job.sh", (verb, "--job", self.folder))
+    def verb(self, verb: Literal["status", "acknowledge"]) -> Question:
+        """Return the question for the job's status, or that which forgets that it ended."""
+        return _question(JobRequest(verb, self.folder, self.lock))
 
-    def stop(self, *, generation: str | None = None, owner: str | None = None) -> tuple[str, ...]:
-        """Return the command that stops the job, if it is of this generation, and of this installation."""
-        return script_command(
-            "job.sh",
-            (
-                "stop",
-                *("--job", self.folder),
-                *(("--generation", generation) if generation else ()),
-                *(("--owner", owner) if owner else ()),
-            ),
-        )
+    def stop(self, *, generation: str | None = None, owner: str | None = None) -> Question:
+        """Return the question that stops the job, if it is of this generation, and of this installation."""
+        return _question(JobRequest("stop", self.folder, self.lock, owner or "", generation or ""))
+
+
+def _question(request: JobRequest) -> Question:
+    return Question(agent_command("job"), request.to_json())
 
 
 class Session(Files):
@@ -194,7 +201,7 @@ class Session(Files):
             raise refused(f"'{command[1]}' failed", last, self._name) or PermanentError(
                 "rds-ssh-command-failed",
                 f"'{command[1]}' ended with code {done.exit_code} on {self._name} ({reason})",
-                "look at ~/.beamferry in the home folder there; bash, coreutils and flock are needed",
+                "look at ~/.beamferry in the home folder there; bash and coreutils are needed",
             )
         return done.stdout
 

@@ -39,6 +39,7 @@ class Busy:
         run: the run that started it.
         since: seconds since the epoch at which it started, 0 where nobody knows.
         host: the host on which it runs, where that is not the one that was asked, and how to tell the two apart.
+        told: sentences on what was found damaged, and put aside.
     """
 
     reason: str
@@ -47,6 +48,7 @@ class Busy:
     run: str
     since: int
     host: str
+    told: tuple[str, ...] = ()
 
     def sentence(self, beamtime: str, zone: ZoneInfo) -> str:
         """Say who keeps the beamtime, or its destination, and since when."""
@@ -93,19 +95,22 @@ class Started:
     """A job that runs, or has ended well for the same run; ``how`` is ``started``, ``attached`` or ``finished``.
 
     ``generation`` tells this start of the job from every other; None for a job that an earlier version started.
+    ``told``: sentences on what was found damaged, and put aside.
     """
 
     how: str
     generation: str | None
+    told: tuple[str, ...] = ()
 
 
 def parse_start(text: str) -> Started | Busy:
-    """Read what ``job.sh start`` prints.
+    """Read what the agent answers to the start of a job: a line, and more of them for people.
 
     Raises:
-        TransientError: it is not what job.sh prints, e.g. because the connection broke in the middle.
+        TransientError: it is not what the agent answers, e.g. because the connection broke in the middle.
     """
-    how, _, rest = text.strip().partition(" ")
+    line, *told = text.strip().splitlines() or [""]
+    how, _, rest = line.partition(" ")
     try:
         if how == "busy":
             raw = json.loads(rest)
@@ -116,6 +121,7 @@ def parse_start(text: str) -> Started | Busy:
                 run=str(raw["run"]),
                 since=int(raw["since"]),
                 host=str(raw["host"]),
+                told=tuple(told),
             )
         if how not in {"started", "attached", "finished"}:
             raise ValueError(how)
@@ -125,4 +131,4 @@ def parse_start(text: str) -> Started | Busy:
             f"RDS-SSH gave no readable answer to the start of the job ({error})",
             "this is tried again, and attaches to the job if it runs; if it stays, look at ~/.beamferry/jobs there",
         ) from error
-    return Started(how, rest or None)
+    return Started(how, rest or None, tuple(told))

@@ -1,4 +1,4 @@
-"""What ``job.sh status`` says of a job on RDS-SSH."""
+"""What the agent says of a job on RDS-SSH."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Status:
-    """What ``job.sh status`` says: ``heartbeat_age`` in seconds, -1 when there never was one.
+    """How a job is: ``heartbeat_age`` in seconds, -1 when there never was one.
 
     ``generation`` is the start that it speaks of, None for a job that an earlier version started.
     """
@@ -39,10 +39,10 @@ class Status:
 
 
 def parse_status(text: str) -> Status:
-    """Read the line that ``job.sh status`` prints.
+    """Read the line with which the agent answers.
 
     Raises:
-        TransientError: the line is not what job.sh prints, e.g. because the connection broke in the middle.
+        TransientError: the line is not what the agent answers, e.g. because the connection broke in the middle.
     """
     try:
         raw = json.loads(text)

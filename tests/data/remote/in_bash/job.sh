@@ -17,9 +17,9 @@
 set -euo pipefail
 export LC_ALL=C
 bin=${BASH_SOURCE[0]%/*}
-# shellcheck source=include/beamferry/remote/processes.sh
+# shellcheck source=tests/data/remote/in_bash/processes.sh
 . "$bin/processes.sh"
-# shellcheck source=include/beamferry/remote/starting.sh
+# shellcheck source=tests/data/remote/in_bash/starting.sh
 . "$bin/starting.sh"
 
 readonly HEARTBEAT_SECONDS=2
