@@ -113,7 +113,7 @@ def far_arguments(beamtime: DesyBeamtime, secret: str) -> tuple[str, ...]:
     """
     over_ssh = beamtime.protocol is Transport.SFTP
     log_in = "password" if beamtime.connection else "ssh" if over_ssh else "netrc"
-    words = ssh_words(beamtime)
+    words = ssh_words(beamtime, subsystem=True)
     if log_in == "password":
         # ssh asks, and is answered from the file, once.
         words = tuple(word.replace("BatchMode=yes", "NumberOfPasswordPrompts=1") for word in words)

@@ -9,7 +9,7 @@ from beamferry.complaints import failing_files, some, unwell_at_facility, unwell
 from beamferry.complaints import interpret_exit as interpret_common
 from beamferry.errors import BeamferryError, PermanentError, TransientError
 from beamferry.reasons import Kind, kind_of
-from beamferry.ssh_complaints import interpret_ssh, last_line, shown
+from beamferry.ssh_complaints import interpret_ssh, last_line, refused_configuration, shown
 from beamferry.tls_complaints import certificate_error
 
 if TYPE_CHECKING:
@@ -105,6 +105,8 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
         if tells_of_source(stderr):
             return source_missing(errand)
         words = reasons(stderr)
+        if refused := refused_configuration(words):
+            return refused
         if _BUSY.search(words) or _UNKNOWN_HOST.search(words) or _CERTIFICATE.search(words):
             return interpret_log_in(stderr, errand)
         return TransientError(

@@ -13,19 +13,37 @@ if TYPE_CHECKING:
 
 # Keeps a facility's banner, which ssh prints on stderr, out of what the tools say; errors are still told.
 LOG_LEVEL = ("-o", "LogLevel=ERROR")
-# ssh from RDS-SSH to a facility. No word holds a space: rsync's -e and our scripts split them again. Each
-# stream has a connection of its own, as over a shared one (ControlMaster) four rsyncs were as slow as one.
-SSH = (
+# What people set for every host (`Host *` in ~/.ssh/config) is meant for their terminals, and would end or garble a
+# stream. Names, ports, jump hosts and keys stay theirs. RDS-SSH leaves out what its ssh does not know, see ssh.sh.
+_NOT_A_TERMINAL = (
+    *("-o", "RequestTTY=no"),
+    *("-o", "RemoteCommand=none"),
+    *("-o", "StdinNull=no"),
+    *("-o", "ForkAfterAuthentication=no"),
+    # A jump host needs none: ssh reaches it by another ssh.
+    *("-o", "ClearAllForwardings=yes"),
+    *("-o", "PermitLocalCommand=no"),
+    *("-o", "VisualHostKey=no"),
+)
+# Not beside ssh's -s, with which lftp and sftp ask for a session of theirs.
+_COMMAND = ("-o", "SessionType=default")
+_ALWAYS = (
     "ssh",
     *("-o", "BatchMode=yes"),
     *LOG_LEVEL,
     *("-o", "StrictHostKeyChecking=yes"),
+    *_NOT_A_TERMINAL,
+)
+# ssh from RDS-SSH to a facility. No word holds a space: rsync's -e and our scripts split them again. Each
+# stream has a connection of its own, as over a shared one (ControlMaster) four rsyncs were as slow as one.
+_OWN_CONNECTION = (
     *("-o", "ConnectTimeout=20"),
     *("-o", "ServerAliveInterval=15"),
     *("-o", "ServerAliveCountMax=4"),
     *("-o", "ControlMaster=no"),
     *("-o", "ControlPath=none"),
 )
+SSH = (*_ALWAYS, *_OWN_CONNECTION, *_COMMAND)
 
 # Where unfinished files wait beside their folder's others; never listed, never compared.
 PARTIAL_FOLDER = ".beamferry-partial"
@@ -77,24 +95,23 @@ _GROUP_MODES = {
 }
 
 
-def ssh_words(beamtime: Beamtime) -> tuple[str, ...]:
+def ssh_words(beamtime: Beamtime, *, subsystem: bool = False) -> tuple[str, ...]:
     """Return the words of ssh, up to the account, that reach this beamtime's facility.
+
+    ``subsystem``: for a program that asks by ``-s`` for a session that is no command.
 
     Where a person logs in they lead through that session and nowhere else. Without it ssh would begin a log-in of its
     own, and accounts are locked after a few that fail: with ``false`` in the place of a connection it ends at once, and
     the facility hears nothing of it (seen with OpenSSH 9.2, for a session that is gone and for one that is refused).
     """
-    if not beamtime.interactive:
-        return SSH
-    return (
-        "ssh",
-        *("-o", "BatchMode=yes"),
-        *LOG_LEVEL,
-        *("-o", "StrictHostKeyChecking=yes"),
-        *("-o", "ControlMaster=no"),
-        *("-o", f"ControlPath={login.socket(beamtime)}"),
-        *("-o", "ProxyCommand=false"),
-    )
+    way: tuple[str, ...] = _OWN_CONNECTION
+    if beamtime.interactive:
+        way = (
+            *("-o", "ControlMaster=no"),
+            *("-o", f"ControlPath={login.socket(beamtime)}"),
+            *("-o", "ProxyCommand=false"),
+        )
+    return (*_ALWAYS, *way, *(() if subsystem else _COMMAND))
 
 
 def streams_for(beamtime: Beamtime, streams: int) -> int:

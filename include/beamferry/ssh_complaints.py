@@ -35,6 +35,13 @@ _NO_LOG_IN = (
 _SESSIONS_TAKEN = re.compile(
     r"^(?:mux_client_\w+: )?[Ss]ession (?:request failed: |open refused)", re.MULTILINE
 )
+# ssh reads its configuration before anything else, and says nothing more when it refuses it.
+_CONFIGURATION = re.compile(
+    r"/.*(?:: terminating, [0-9]+ bad configuration options| line [0-9]+: Missing argument\.)"
+    r"|Bad owner or permissions on /.*"
+)
+# Of sftp's own end nobody learns anything.
+_SFTP_ENDED = re.compile(r"Connection closed\.?")
 _ESCAPED = re.compile(r"(?:\\#[0-7]{3})+")
 
 
@@ -72,9 +79,11 @@ def _unescaped(match: re.Match[str]) -> str:
     return bytes(octets).decode("utf-8", "backslashreplace")
 
 
-def interpret_ssh(stderr: str, errand: Errand) -> BeamferryError:
+def interpret_ssh(stderr: str, errand: Errand) -> BeamferryError:  # noqa: PLR0911
     """Return what an ssh from RDS-SSH to the facility complained of, as a sentence with its remedy."""
     at, who = errand.facility, errand.account
+    if refused := refused_configuration(stderr):
+        return refused
     if errand.log_in is not None:
         return _interpret_session(stderr, errand, errand.log_in)
     if _NO_HOST_KEY.search(stderr):
@@ -107,6 +116,23 @@ def interpret_ssh(stderr: str, errand: Errand) -> BeamferryError:
         "facility-unreachable",
         f"RDS-SSH cannot reach {errand.host} ({reason})",
         f"this is tried again; if it stays, look for announced work at {at}",
+    )
+
+
+def refused_configuration(stderr: str) -> PermanentError | None:
+    """Return that ssh on RDS-SSH refused its own configuration; None where it did not."""
+    # What a facility prints comes after a log-in, and so does ssh's last word on that.
+    lines = [
+        line for line in _lines(stderr) if not line.startswith("rsync") and not _SFTP_ENDED.fullmatch(line)
+    ]
+    if not lines or not _CONFIGURATION.fullmatch(lines[-1]):
+        return None
+    summed_up = len(lines) > 1 and ": terminating, " in lines[-1]
+    return PermanentError(
+        "rds-ssh-config",
+        f"ssh on RDS-SSH refuses its own configuration ({lines[-2 if summed_up else -1][:300]})",
+        "log in there and mend what it names: take the line out, or write 'IgnoreUnknown' with the option's name above "
+        "it; 'Bad owner or permissions' needs chmod 600 on that file; what lies below /etc is Research IT's",
     )
 
 
@@ -181,15 +207,18 @@ def shell_noise(printed: str, errand: Errand) -> PermanentError:
 
 def is_log_in(stderr: str) -> bool:
     """Say whether ssh complains of what comes before there is any stream that could break."""
-    return any(words.search(stderr) for words in _NO_LOG_IN)
+    return any(words.search(stderr) for words in _NO_LOG_IN) or refused_configuration(stderr) is not None
 
 
 def last_line(stderr: str) -> str:
     """Return the last line that is not rsync's summing-up, '' where there is none."""
-    # Not splitlines: it takes characters of names for the ends of lines.
-    lines = [text for line in stderr.split("\n") if (text := shown(line.rstrip("\r")).strip())]
-    # Of sftp's own end nobody learns anything.
+    lines = _lines(stderr)
     told = [
-        line for line in lines if not line.startswith("rsync error:") and line != "Connection closed"
+        line for line in lines if not line.startswith("rsync error:") and not _SFTP_ENDED.fullmatch(line)
     ] or lines
     return told[-1][:300] if told else ""
+
+
+def _lines(stderr: str) -> list[str]:
+    # Not splitlines: it takes characters of names for the ends of lines.
+    return [text for line in stderr.split("\n") if (text := shown(line.rstrip("\r")).strip())]

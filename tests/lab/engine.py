@@ -96,7 +96,7 @@ class Scripts:
     def said(self, script: str, arguments: tuple[str, ...]) -> str:
         """What a script that is no job prints."""
         return subprocess.run(
-            ["bash", str(self.installed / script), *arguments],
+            [*self.inside, "bash", str(self.installed / script), *arguments],
             capture_output=True,
             text=True,
             check=True,

@@ -374,6 +374,10 @@ UNKNOWN = (
     "No ED25519 host key is known for ssh.diamond.ac.uk and you have requested strict checking.\n"
     "Host key verification failed.\n"
 )
+UNKNOWN_OPTION = (
+    "/home/mbcx9cd4/.ssh/config: line 7: Bad configuration option: usekeychain\n"
+    "/home/mbcx9cd4/.ssh/config: terminating, 1 bad configuration options\n"
+)
 REFUSED = "mbcx9cd4@ssh.diamond.ac.uk: Permission denied (publickey,gssapi-with-mic).\n"
 
 
@@ -383,6 +387,25 @@ REFUSED = "mbcx9cd4@ssh.diamond.ac.uk: Permission denied (publickey,gssapi-with-
         (CHANGED, "facility-host-key-changed", PermanentError, ("ssh.diamond.ac.uk", "known_hosts")),
         (UNKNOWN, "facility-host-key-unknown", PermanentError, ("ssh mbcx9cd4@ssh.diamond.ac.uk",)),
         (REFUSED, "facility-key-refused", PermanentError, ("mbcx9cd4", "Diamond", "authorized_keys")),
+        (UNKNOWN_OPTION, "rds-ssh-config", PermanentError, ("line 7", "usekeychain", "IgnoreUnknown")),
+        (
+            "Bad owner or permissions on /home/mbcx9cd4/.ssh/config\r\n",
+            "rds-ssh-config",
+            PermanentError,
+            ("(Bad owner or permissions on /home/mbcx9cd4/.ssh/config)", "chmod 600"),
+        ),
+        (
+            "/etc/ssh/ssh_config line 2: Missing argument.\n",
+            "rds-ssh-config",
+            PermanentError,
+            ("(/etc/ssh/ssh_config line 2: Missing argument.)", "Research IT"),
+        ),
+        (
+            f"{UNKNOWN_OPTION}ssh: connect to host ssh.diamond.ac.uk port 22: Connection refused\n",
+            "facility-unreachable",
+            TransientError,
+            ("Connection refused",),
+        ),
         (
             "Received disconnect from 1.2.3.4 port 22:2: Too many authentication failures\n",
             "facility-key-refused",

@@ -22,6 +22,7 @@ from beamferry.errors import BeamferryError, TransientError
 from beamferry.known import LogIn
 from beamferry.looks import until_next_look
 from beamferry.rsync import ssh_words
+from beamferry.ssh_complaints import refused_configuration
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -147,7 +148,11 @@ class AttendedTask(BeamtimeTask):
     def session(self, rds: Session, *, lost: bool = False) -> login.Session:
         """Return how the person's session on RDS-SSH is; ``lost`` says that a job used it until just now."""
         command = login.check(self.beamtime, ssh_words(self.beamtime), lost=lost)
-        return login.parse_session(rds.checked(command, timeout=CHECK_TIMEOUT))
+        session = login.parse_session(rds.checked(command, timeout=CHECK_TIMEOUT))
+        # Whoever logged in would get nowhere.
+        if not session.open and (refused := refused_configuration(session.reason)):
+            raise refused
+        return session
 
     def ask(self, context: Context, session: login.Session) -> NoReturn:
         """Ask for a log-in, in the task's log and by mail, and wait for it in the triggerer."""

@@ -11,6 +11,8 @@ set -euo pipefail
 here=$(dirname "$0")
 # shellcheck source=include/beamferry/remote/progress.sh
 . "$here/progress.sh"
+# shellcheck source=include/beamferry/remote/ssh.sh
+. "$here/ssh.sh"
 begin dry_run rsync
 require rsync awk readlink pgrep
 
@@ -32,7 +34,8 @@ rm -rf "$work/todo" "$work/todo.totals" "$work/todo.count" "$work/live" "$work/n
 
 destination=${!#}
 resolve_destination
-command=("${@:1:$#-1}" "$destination/")
+lead '' "${@:1:$#-1}" "$destination/"
+command=("${led[@]}")
 
 # ACCOUNT@HOST:PATH/
 source=${*: -2:1}

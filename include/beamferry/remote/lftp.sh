@@ -3,6 +3,9 @@
 # What the scripts that run lftp share: the facility's arguments, settings that leave no default to chance, a log-in
 # whose password is in no argument and no environment, and lftp's quoting. To be sourced after progress.sh.
 
+# shellcheck source=include/beamferry/remote/ssh.sh
+. "$here/ssh.sh"
+
 # The password's file lives as long as the job; a job that was killed leaves it to the sweep of the next start.
 far_transport='' far_host='' far_port=0 far_account='' far_root='' far_ca='' far_log_in='' far_secret='' far_words=ssh
 # Seconds after which a session is given up; '' where the job itself watches over it.
@@ -36,6 +39,10 @@ far_ready() {
   if [[ -n $far_secret ]]; then
     far_secret=$(readlink -m -- "$far_secret")
     trap 'code=$?; rm -f -- "$far_secret"; unexpected "$code"' EXIT
+  fi
+  if [[ $far_transport == sftp ]]; then
+    far_words=$(known_words "$far_words")
+    check_settings "$far_words" "$far_host" 2>>"$errors" || finish 67
   fi
   case $far_log_in in
     password)

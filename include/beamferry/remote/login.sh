@@ -28,6 +28,9 @@ path=${words##*ControlPath=} path=${path%% *}
   exit 78
 }
 
+here=$(dirname "$0")
+# shellcheck source=include/beamferry/remote/ssh.sh
+. "$here/ssh.sh"
 umask 077
 node=$(uname -n)
 # As ssh makes it of %L, beside the sockets.
@@ -58,7 +61,7 @@ remember_life() {
   { cat "$lives" 2>/dev/null || :; echo "$life"; } | tail -n "$LIVES" | put "$lives"
 }
 
-read -r -a ssh <<<"$words"
+read -r -a ssh <<<"$(known_words "$words")"
 code=0
 # A master whose connection hangs answers all the same; one that is stopped must not keep us.
 answer=$(timeout 10 "${ssh[@]}" -O check -l "$account" -- "$host" 2>&1 </dev/null) || code=$?

@@ -29,6 +29,8 @@ done
 here=$(dirname "$0")
 # shellcheck source=include/beamferry/remote/probe_here.sh
 . "$here/probe_here.sh"
+# shellcheck source=include/beamferry/remote/ssh.sh
+. "$here/ssh.sh"
 
 probe_tools dd timeout
 probe_destination
@@ -59,7 +61,7 @@ SCRIPT
 }
 
 if command -v ssh >/dev/null; then
-  read -r -a far <<<"$words"
+  read -r -a far <<<"$(known_words "$words")"
   errors=$(mktemp)
   trap 'rm -f -- "$errors"' EXIT
   code=0

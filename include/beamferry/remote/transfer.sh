@@ -15,6 +15,8 @@ here=$(dirname "$0")
 . "$here/progress.sh"
 # shellcheck source=include/beamferry/remote/ranges.sh
 . "$here/ranges.sh"
+# shellcheck source=include/beamferry/remote/ssh.sh
+. "$here/ssh.sh"
 begin transfer 'rsync|dd'
 require rsync ssh awk find flock pgrep readlink dd stat sha256sum
 
@@ -53,7 +55,7 @@ work=$(readlink -m -- "$work")
 # OpenSSH's first choice, ChaCha20, takes twice the processor time of AES where the processor has AES built in (2.4 s
 # against 1.2 s per GiB, both ends together, OpenSSH 9.2). A choice that somebody made in the configuration stays.
 prefer_aes() {
-  local first=^aes128-gcm@openssh.com at settings
+  local first=^aes128-gcm@openssh.com settings
   grep -qw aes /proc/cpuinfo || return 0
   read -r -a ssh <<<"$words"
   settings=$("${ssh[@]}" -G -- "$host" 2>/dev/null) || return 0
@@ -61,14 +63,13 @@ prefer_aes() {
   # "^", before the others, came with OpenSSH 8.1; the far side may still choose any of the others.
   "${ssh[@]}" -G -o "Ciphers=$first" -- "$host" >/dev/null 2>&1 || return 0
   words+=" -o Ciphers=$first"
-  for ((at = 0; at < ${#rsync[@]} - 1; at++)); do
-    [[ ${rsync[at]} != -e ]] || rsync[at + 1]+=" -o Ciphers=$first"
-  done
 }
 
 # The command without its last three words (-- SOURCE DESTINATION).
-rsync=("${@:1:$#-3}")
+words=$(known_words "$words")
 prefer_aes
+lead "$words" "${@:1:$#-3}"
+rsync=("${led[@]}")
 set_far "$words" "$account" "$host" "$source"
 readonly TEMPORARY=.beamferry-partial/.beamferry-temporary
 prepare_destination "$TEMPORARY"

@@ -17,6 +17,8 @@ here=$(dirname "$0")
 . "$here/census.sh"
 # shellcheck source=include/beamferry/remote/sampling.sh
 . "$here/sampling.sh"
+# shellcheck source=include/beamferry/remote/ssh.sh
+. "$here/ssh.sh"
 begin census 'find|sha256sum'
 result_name=verify
 require ssh awk find grep sort uniq sed shuf sha256sum base64 xargs pgrep readlink
@@ -50,7 +52,7 @@ done
 [[ $group =~ ^([0-9]+|own|)$ ]] || refuse "verify.sh: --group must be a number or own"
 
 work=$(readlink -m -- "$work")
-set_far "$words" "$account" "$host" "$source"
+set_far "$(known_words "$words")" "$account" "$host" "$source"
 resolve_destination
 out=$work/verify scratch=$work/verify/scratch
 rm -rf "$out"
