@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from test_progress import PARAMS, SITE, Store
-from test_triggers import JOB, Rds
+from test_triggers import JOB, Rds, work
 
 from beamferry.errors import PermanentError, TransientError
 from beamferry.facilities.diamond import DiamondBeamtime
 from beamferry.looks import in_the_task
+from beamferry.remote import Question
+from beamferry.remote.home_files import Completed
 from beamferry.remote.starts import parse_start
 
 if TYPE_CHECKING:
@@ -40,12 +42,13 @@ class Session:
         self.asked = 0
         self.lost_after: int | None = None
 
-    def checked(self, command: tuple[str, ...], *, timeout: float) -> str:  # noqa: ARG002
-        if "status" in command:
+    def run(self, command: tuple[str, ...], *, timeout: float, request: str) -> Completed:  # noqa: ARG002
+        question = Question(command, request)
+        if question == JOB.verb("status"):
             self.asked += 1
             if self.lost_after is not None and self.asked > self.lost_after:
                 raise TransientError("rds-ssh-lost", "The connection broke", "nothing to do")
-        return self.rds.said(command)
+        return Completed(0, self.rds.said(question), "")
 
     def read(self, path: str) -> str:
         file = self.rds.home / path
@@ -107,13 +110,7 @@ class Home(Rds):
         (self.home / bundle_folder() / name).write_text(text)
 
     def started(self) -> str:
-        from test_triggers import OWNER
-
-        from beamferry.remote import bundle_folder
-
-        command = JOB.start("run-1", "job.sh", (), destination="rds", owner=OWNER)
-        at = command.index("--")
-        return self.said((*command[: at + 1], f"{bundle_folder()}/work.sh"))
+        return self.said(work())
 
 
 @pytest.fixture
