@@ -1,0 +1,150 @@
+"""Links that a member of the group's share plants while a job runs lead nothing out of the destination."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from beamferry.remote.archive import agent_archive
+from beamferry_agent.destination import PARTIAL, discard, prepare
+from beamferry_agent.marks import mark
+from beamferry_agent.places import PlaceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+SECONDS = 10
+NAME = "authorized_keys"
+OURS = "mine\n"
+
+
+@pytest.fixture
+def destination(tmp_path: Path) -> Path:
+    folder = tmp_path / "visit"
+    (folder / "raw").mkdir(parents=True)
+    (folder / "raw" / NAME).write_text("data\n")
+    return folder
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """What is the account's own, laid out as the data is, so that each link leads to something."""
+    own = tmp_path / "own"
+    for folder in (own / "raw" / PARTIAL, own / PARTIAL):
+        folder.mkdir(parents=True)
+        (folder / NAME).write_text(OURS)
+    for folder in (own, own / "raw"):
+        (folder / NAME).write_text(OURS)
+    os.utime(own / "raw" / NAME, (5 * 10**8, 5 * 10**8))
+    return own
+
+
+def all_there(outside: Path) -> dict[str, tuple[str, float]]:
+    return {
+        str(path.relative_to(outside)): (path.read_text(), path.stat().st_mtime)
+        for path in sorted(outside.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def mallory(destination: Path, outside: Path) -> Iterator[None]:
+    """Swaps each thing on the way for a link to the account's own, and back, as fast as she can."""
+    over = threading.Event()
+    places = (
+        (destination / "raw" / PARTIAL / NAME, outside / NAME),
+        (destination / "raw" / PARTIAL, outside / PARTIAL),
+        (destination / "raw", outside / "raw"),
+    )
+
+    def swap() -> None:
+        while not over.is_set():
+            for place, target in places:
+                aside = place.with_name("aside")
+                with suppress(OSError):
+                    place.rename(aside)
+                with suppress(OSError):
+                    place.symlink_to(target)
+                time.sleep(0)
+                with suppress(OSError):
+                    if place.is_symlink():
+                        place.unlink()
+                with suppress(OSError):
+                    aside.rename(place)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
+def race(do: Callable[[], bool]) -> None:
+    """Do it again and again; both ends of the race have to be seen, or nothing was tried."""
+    ends = {True: 0, False: 0}
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end or (not all(ends.values()) and time.monotonic() < end + 9 * SECONDS):
+        try:
+            done = do()
+        except (PlaceError, OSError):
+            done = False
+        ends[done] += 1
+    assert all(ends.values()), ends
+
+
+@pytest.mark.usefixtures("mallory")
+def test_what_is_prepared_removed_and_marked_is_below_the_destination(
+    destination: Path, outside: Path
+) -> None:
+    before = all_there(outside)
+    name = destination.parent / "name"
+    name.write_text(f"raw/{NAME}")
+
+    def all_of_it() -> bool:
+        prepare(json.dumps({"destination": str(destination), "below": f"raw/{PARTIAL}"}))
+        discard(json.dumps({"destination": str(destination), "name": str(name)}))
+        mark(os.fsencode(destination), [(f"raw/{NAME}".encode(), None)])
+        return True
+
+    race(all_of_it)
+    assert all_there(outside) == before
+
+
+@pytest.mark.usefixtures("mallory")
+def test_the_bytes_of_a_range_go_nowhere_else(destination: Path, outside: Path) -> None:
+    before = all_there(outside)
+    name, archive, bytes_ = (destination.parent / each for each in ("name", "agent.pyz", "bytes"))
+    name.write_text(f"raw/{NAME}")
+    archive.write_bytes(agent_archive())
+    bytes_.write_text("ssh-ed25519 AAAA mallory\n")
+    asked = {"destination": str(destination), "name": str(name), "offset": "0", "count": "25"}
+
+    def receive() -> bool:
+        with bytes_.open("rb") as coming:
+            done = subprocess.run(
+                (
+                    "sh",
+                    "-c",
+                    'exec "$0" -I -B "$1" range 3<&"$2"',
+                    sys.executable,
+                    archive,
+                    str(coming.fileno()),
+                ),
+                input=json.dumps(asked).encode(),
+                pass_fds=(coming.fileno(),),
+                capture_output=True,
+                check=False,
+            )
+        return done.returncode == 0
+
+    race(receive)
+    assert all_there(outside) == before
