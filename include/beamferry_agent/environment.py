@@ -41,8 +41,8 @@ def tool_environment(
     # Else a tool looks where it would without it.
     if os.path.isabs(folder) and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):
         made["TMPDIR"] = folder
-    if not made.get("PATH"):
-        made["PATH"] = _PATH
+    # Tools are started in folders that others can write to: what is looked for "here" could be theirs.
+    made["PATH"] = ":".join(part for part in made.get("PATH", "").split(":") if os.path.isabs(part)) or _PATH
     if not made.get("HOME"):
         made["HOME"] = _home()
     made["LC_ALL"] = "C"

@@ -123,6 +123,32 @@ def test_a_destination_that_is_somebody_elses_link_is_refused(
     assert untouched(outside)
 
 
+@pytest.mark.parametrize("times", [1, 2], ids=["the streams", "the last pass"])
+def test_a_link_that_takes_the_destinations_place_while_it_is_fetched_is_not_followed(
+    engine: Engine, outside: Path, times: int
+) -> None:
+    """Who may write beside the folder may rename it: what was begun goes on in the folder itself, or ends."""
+    (engine.source / "authorized_keys").write_text("hers\n")
+    (engine.source / "more").write_text("more\n")
+    assert engine.dry_run().code == 0
+    started = engine.folder / "started"
+    shim = engine.shims / "rsync"
+    shim.write_text(
+        f"#!/bin/sh\necho >>{started}\n"
+        f"if [ $(wc -l <{started}) = {times} ]; then\n"
+        f"  mv {engine.destination} {engine.destination}.aside\n"
+        f"  ln -s {outside} {engine.destination}\n"
+        'fi\nexec /usr/bin/rsync "$@"\n'
+    )
+    shim.chmod(0o755)
+    done = engine.transfer()
+    assert len(started.read_text()) >= times
+    assert untouched(outside)
+    if times == 1:
+        assert done.code == 70
+        assert "is not the folder any more" in done.errors
+
+
 def test_a_destination_by_a_link_of_our_own_is_where_it_leads(engine: Engine, tmp_path: Path) -> None:
     (engine.source / "scan.nxs").write_bytes(noise("small", 1000))
     engine.destination.symlink_to(tmp_path / "not yet" / "there")

@@ -41,6 +41,11 @@ def test_a_habit_reaches_no_tool(name: str) -> None:
     assert made == {"HOME": "/home/user", "PATH": "/bin", "LC_ALL": "C"}
 
 
+@pytest.mark.parametrize("path", [".:/bin", "/bin:", ":/bin", "/bin::", "/bin:tools/bin", "/bin:./x"])
+def test_no_tool_is_looked_for_where_a_job_happens_to_be(path: str) -> None:
+    assert tool_environment(given={"HOME": "/home/user", "PATH": path})["PATH"] == "/bin"
+
+
 def test_what_tools_need_reaches_them() -> None:
     given = {
         name: f"/{name}"

@@ -246,6 +246,13 @@ prepare_destination() { # BELOW: or ends the job with 70 or 11
   destination=$(ask_agent prepare destination "$destination" below "$1") || no_destination $?
 }
 
+# Stays in the folder that was prepared, whatever somebody puts into its place from now on; to be left with a subshell.
+enter_destination() { # or 70
+  if cd -P -- "$destination" && [[ $(readlink /proc/self/cwd) == "$destination" ]]; then return 0; fi
+  echo "agent: $destination is not the folder any more that it was when the job began" >&2
+  return 70
+}
+
 no_destination() { # CODE of the agent
   finish "$(($1 == 70 ? 70 : 11))"
 }

@@ -79,7 +79,7 @@ note_unflushed
 # and the sizes of what is there show how far the streams are. It lies in the partial folder, which nothing lists.
 # Each stream has its own below it: creating files in one folder, they would wait for each other.
 temporary=$destination/$TEMPORARY
-from_to=(-- "${@:$#-1:1}" "$destination/")
+from_to=(-- "${@:$#-1:1}" ./)
 
 live=$work/live
 shards=0 large=0 range_files=0 ranges_there=0
@@ -106,8 +106,8 @@ fetch() { # LIST OUTPUT [ARGUMENT...]
   for delay in $RETRY_DELAYS ''; do
     code=0
     # The finishing pass sets the folders' times; doing it here would let the streams undo each other's.
-    as_data "${rsync[@]}" --omit-dir-times --no-inc-recursive --temp-dir="$temporary/$worker" \
-      --files-from="$list" --from0 "$@" "${from_to[@]}" \
+    (enter_destination && become_data "${rsync[@]}" --omit-dir-times --no-inc-recursive \
+      --temp-dir="$TEMPORARY/$worker" --files-from="$list" --from0 "$@" "${from_to[@]}") \
       >>"$output" 2>"$live/$worker.errors" || code=$?
     case $code in
       # Some files vanished or could not be read: the finishing pass meets them again and says so.
@@ -283,7 +283,8 @@ if ((shards + large)); then
 fi
 
 code=0
-become_data "${rsync[@]}" --stats --temp-dir="$temporary" "${from_to[@]}" >"$live/finish" 2>>"$errors" &
+{ enter_destination && become_data "${rsync[@]}" --stats --temp-dir="$TEMPORARY" "${from_to[@]}"; } \
+  >"$live/finish" 2>>"$errors" &
 wait $! || code=$?
 check_stall
 sed -n '/^Number of files: /,$p' "$live/finish" | put "$BEAMFERRY_JOB/stats"
