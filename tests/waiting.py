@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 def wait_for(look: Callable[[], Any], what: Callable[[], str] | str, patience: float) -> Any:
@@ -23,3 +25,13 @@ def wait_for(look: Callable[[], Any], what: Callable[[], str] | str, patience: f
             return found
         time.sleep(0.25)
     raise AssertionError(f"waited {patience:.0f} s in vain: {what if isinstance(what, str) else what()}")
+
+
+def remove_under_a_job(folder: Path) -> None:
+    """Remove a folder with all in it, though a job goes on writing there."""
+
+    def gone() -> bool:
+        shutil.rmtree(folder, ignore_errors=True)
+        return not folder.exists()
+
+    wait_for(gone, f"{folder} is gone", 30)

@@ -124,6 +124,12 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
             f"Files vanished from {source} while it was copied: the source is still changing",
             "this is tried again; if it stays, wait until the experiment's processing is done",
         )
+    if code == 69:
+        return PermanentError(
+            "lists-missing",
+            f"The lists of {errand.beamtime} that its transfer goes by were removed from RDS-SSH ({reason})",
+            "clear the task dry_run and those after it, or start a new run: it goes on where this one stopped",
+        )
     if code == 74:
         return PermanentError(
             "rds-home-refused",

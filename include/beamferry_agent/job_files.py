@@ -99,6 +99,20 @@ class Folder:
         finally:
             os.close(handle)
 
+    def renew(self, name: str, content: str) -> None:
+        """Write a file that is true for some seconds alone: whole, and of no worth after a loss of power.
+
+        Raises HomeError.
+        """
+        path = os.path.join(self.path, name)
+        try:
+            handle = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(handle, "w") as file:
+                file.write(content)
+            os.replace(path + ".new", path)
+        except OSError as error:
+            raise HomeError("{} cannot be written ({})".format(path, error.strerror))
+
     def touch(self, name: str) -> None:
         """Make a file, or renew its time.
 
@@ -130,6 +144,13 @@ class Folder:
     def put_aside(self, name: str) -> None:
         """Keep what is no file of ours any more under another name, and say so."""
         put_aside(os.path.join(self.path, name), self.told)
+
+    def make_way(self) -> None:
+        """Put aside the folders that lie where the job's files belong: a script would move its files into them."""
+        for name in (*_READ, *_OTHERS):
+            path = os.path.join(self.path, name)
+            if os.path.isdir(path) and not os.path.islink(path):
+                self.put_aside(name)
 
     def put_damaged_aside(self) -> None:
         """Put all aside that is not what was written, and say so."""

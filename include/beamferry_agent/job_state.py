@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from typing import List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from beamferry_agent import processes
 from beamferry_agent.errors import AgentError
@@ -202,24 +202,47 @@ def _processes_of(state: State) -> List[int]:
 
 def status_of(state: State) -> str:
     """Return what is told of a job, as one line of JSON."""
-    progress = read_object(Folder(state.folder).look("progress.json"))
-    return status_text(state.state, state.exit_code, state.age, state.mark.generation, progress)
+    return status_text(
+        state.state, state.exit_code, state.age, state.mark.generation, progress_of(state.folder)
+    )
+
+
+def progress_of(path: str) -> Optional[Dict[str, Any]]:
+    """Return how far the job in a folder is, None where that is not known."""
+    found = read_object(Folder(path).look("progress.json"))
+    return found if _is_progress(found) else None
 
 
 def status_text(
-    state: str, code: Optional[int], age: int, generation: str, progress: Optional[object]
+    state: str,
+    code: Optional[int],
+    age: int,
+    generation: str,
+    progress: Optional[Dict[str, Any]],
+    beat: int = 0,
 ) -> str:
-    """Return a status as one line of JSON; progress that is none is left out."""
+    """Return a status as one line of JSON.
+
+    ``beat``: another number for each sign of life, in the file that whoever watches a job reads.
+    """
     return json.dumps(
         {
             "state": state,
             "exit_code": code,
             "heartbeat_age": age,
             "generation": generation,
-            "progress": progress if _is_progress(progress) else None,
+            "progress": progress,
+            "beat": beat,
         },
         sort_keys=True,
     )
+
+
+def end_stopped(folder: Folder) -> None:
+    """Write down that a job was stopped which could not write that itself. Raises HomeError."""
+    if folder.exists() and folder.look("exit_code") is None:
+        folder.write("exit_code", "{}\n".format(STOPPED))
+        folder.forget("status.json")
 
 
 def _is_progress(found: Optional[object]) -> bool:

@@ -4,16 +4,16 @@ One job of a beamtime runs at a time, and one for a destination, however often a
 start attaches to the same job, and says whose job it has to wait for otherwise.
 
 Each start is a generation. Files in a job's folder: mark (generation, who started it, where, what), pid (process group,
-start time, host), heartbeat, log, errors, progress.json, result.json, exit_code, and key and call for versions before
-this one. The script runs with BEAMFERRY_JOB, its folder, and BEAMFERRY_GENERATION, by which its processes are known,
-and inherits the locks: whatever still writes holds them.
+start time, host), heartbeat and status.json (both renewed every two seconds), log, errors, progress.json, result.json,
+exit_code, and key and call for versions before this one. The script runs with BEAMFERRY_JOB, its folder, and
+BEAMFERRY_GENERATION, by which its processes are known, and inherits the locks: whatever still writes holds them.
 """
 
 import os
 
 from beamferry_agent.job_files import Folder, remove
 from beamferry_agent.job_request import JobRequest
-from beamferry_agent.job_state import STOPPED, JobError, read_state, status_of, stop_processes
+from beamferry_agent.job_state import JobError, end_stopped, read_state, status_of, stop_processes
 from beamferry_agent.starting import start
 
 
@@ -44,9 +44,8 @@ def _stop(request: JobRequest) -> None:
             )
         )
     stop_processes(state)
-    folder = Folder(request.job)
-    if state.state != "absent" and folder.exists() and folder.look("exit_code") is None:
-        folder.write("exit_code", "{}\n".format(STOPPED))
+    if state.state != "absent":
+        end_stopped(Folder(request.job))
 
 
 def _acknowledge(request: JobRequest) -> None:
@@ -55,7 +54,7 @@ def _acknowledge(request: JobRequest) -> None:
     if state.is_running:
         return
     if state.state == "finished":
-        for name in ("exit_code", "pid"):
+        for name in ("exit_code", "pid", "status.json"):
             Folder(request.job).forget(name)
     if state.mark.secret:
         remove(state.mark.secret)

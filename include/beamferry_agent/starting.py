@@ -11,7 +11,7 @@ from beamferry_agent import processes
 from beamferry_agent.job_files import DamagedFileError, Folder, read_file, remove
 from beamferry_agent.job_marks import Mark, call_of, clean, guard_of, read_leader_of_lock, read_mark
 from beamferry_agent.job_request import JobRequest
-from beamferry_agent.job_state import STOPPED, JobError, State, holders, judge, read_state, stop_processes
+from beamferry_agent.job_state import JobError, State, end_stopped, holders, judge, read_state, stop_processes
 from beamferry_agent.launching import launch, launch_pruning
 from beamferry_agent.locks import Lock
 
@@ -199,9 +199,8 @@ class _Start:
             raise self._busy("host", state)
         # What an earlier part of this beamtime left: Airflow runs one at a time.
         stop_processes(state)
-        other = Folder(state.folder)
-        if other.exists() and state.state != "absent" and other.look("exit_code") is None:
-            other.write("exit_code", "{}\n".format(STOPPED))
+        if state.state != "absent":
+            end_stopped(Folder(state.folder))
         return None
 
     def _wait_for_writers(self) -> None:

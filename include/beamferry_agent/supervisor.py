@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import Any, List
+from typing import Any, List, Optional
 
 from beamferry_agent import processes
 from beamferry_agent.environment import tool_environment
 from beamferry_agent.errors import AgentError
 from beamferry_agent.job_files import Folder, remove
 from beamferry_agent.job_marks import Leader, Mark, read_mark
+from beamferry_agent.job_state import progress_of, status_text
 from beamferry_agent.locks import is_at, read_lock, write_lock
 
 _HEARTBEAT_SECONDS = 2
@@ -48,6 +49,7 @@ class _Supervisor:
         self._leader = Leader(os.getpid(), processes.born(os.getpid()), here.name)
         self._ended = threading.Event()
         self._asked_to_end = False
+        self._beats = 0
 
     def claim(self) -> None:
         """Write down who has the locks and the folder. Raises HomeError."""
@@ -96,7 +98,9 @@ class _Supervisor:
         while True:
             try:
                 if self._is_mine():
+                    self._folder.make_way()
                     self._folder.touch("heartbeat")
+                    self._tell("running", None)
             except AgentError as error:
                 # A home folder that takes nothing now may do so later.
                 self._say("No sign of life could be left: {}".format(error))
@@ -147,6 +151,14 @@ class _Supervisor:
         # What this process does from here on is not the job any more.
         self._keep_locks(lives=False)
         self._folder.write("exit_code", "{}\n".format(code))
+        self._tell("finished", code)
+
+    def _tell(self, state: str, code: Optional[int]) -> None:
+        """Write what whoever watches the job reads, so that nothing has to be started for it."""
+        self._beats += 1
+        generation, progress = self._mark.generation, progress_of(self._folder.path)
+        text = status_text(state, code, 0, generation, progress, self._beats)
+        self._folder.renew("status.json", text + "\n")
 
     def _say_told(self) -> None:
         told, self._folder.told = self._folder.told, []

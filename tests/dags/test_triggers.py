@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json
+import os
 import shlex
+import signal
 import subprocess
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +21,10 @@ from beamferry.lab.keys import make_key, public_key
 from beamferry.lab.settings import free_port
 from beamferry.remote import Job, Question, Status, bundle, bundle_folder, parse_status
 from beamferry.remote.starts import Owner
+from waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 JOB = Job("diamond_mg25682-2", "transfer")
 OWNER = Owner("1111111111111111", "tests")
@@ -262,6 +265,94 @@ def outcome(trigger: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[int, dict[st
     monkeypatch.setattr(type(trigger), "_reconnect_delay", lambda *_: 0, raising=False)
     (event,) = asyncio.run(events())
     return len(connects), event.payload
+
+
+class Watched:
+    """A job that runs on RDS-SSH, and a trigger that looks for it."""
+
+    def __init__(self, real: Host) -> None:
+        made = Rds(real.home)
+        self.generation = made.start()
+        self.leader = int((real.home / JOB.folder / "pid").read_text().split()[0])
+        self.status_file = real.home / JOB.status_file
+        self.end = lambda: made.said(JOB.stop())
+
+    async def looks(self, *before: Callable[[], object]) -> list[tuple[int | None, list[str]]]:
+        """What the trigger makes of the job at each look, and which commands it has started for that."""
+        from beamferry.airflow.triggers import RemoteJobTrigger
+
+        trigger = RemoteJobTrigger(
+            **{
+                **watching().serialize()[1],
+                "asset": "rds/x",
+                "run_id": "run-1",
+                "generation": self.generation,
+            }
+        )
+        conn = await trigger._connect()
+        run, started, found = conn.run, [], []
+
+        def counted(command: str, **words: Any) -> Any:
+            started.append(command)
+            return run(command, **words)
+
+        conn.run = counted
+        for do in before:
+            do()
+            started.clear()
+            code = await trigger._check_completion(conn)
+            await trigger._read_log_chunk(conn)
+            found.append((code, list(started)))
+        conn.close()
+        return found
+
+
+@pytest.fixture
+def watched(real_rds: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
+    from beamferry.airflow import triggers
+
+    # The next look believes nothing that it has seen before.
+    monkeypatch.setattr(triggers, "SILENCE_SECONDS", 0)
+    job = Watched(real_rds)
+    wait_for(job.status_file.exists, "it tells how it is", 60)
+    yield job
+    job.end()
+
+
+def test_a_look_for_a_job_that_lives_starts_nothing_on_rds_ssh(watched: Watched) -> None:
+    """It is taken every few seconds, for days."""
+
+    def lives() -> None:
+        before = watched.status_file.read_text()
+        wait_for(lambda: watched.status_file.read_text() != before, "a sign of life", 60)
+
+    looks = asyncio.run(watched.looks(lives, lives, lives))
+    assert looks == [(None, [])] * 3
+
+
+def test_a_job_that_tells_nothing_any_more_is_looked_for_by_the_agent(watched: Watched) -> None:
+    def dies() -> None:
+        os.kill(watched.leader, signal.SIGKILL)
+        wait_for(lambda: not Path(f"/proc/{watched.leader}/exe").exists(), "it is dead", 60)
+
+    (alive, _), (dead, asked) = asyncio.run(watched.looks(lambda: None, dies))
+    assert (alive, dead, len(asked)) == (None, 137, 1)
+
+
+@pytest.mark.parametrize("content", [None, b"", bytes(14), b'{"state":'])
+def test_what_a_job_tells_in_a_damaged_file_is_asked_for(watched: Watched, content: bytes | None) -> None:
+    def damage() -> None:
+        # It would write it anew.
+        os.kill(watched.leader, signal.SIGSTOP)
+        watched.status_file.unlink()
+        if content is not None:
+            watched.status_file.write_bytes(content)
+
+    try:
+        ((code, asked),) = asyncio.run(watched.looks(damage))
+        assert (code, len(asked)) == (None, 1)
+    finally:
+        os.kill(watched.leader, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("made", [watching, waiting])

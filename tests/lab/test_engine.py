@@ -134,7 +134,7 @@ def test_failed_dry_run_leaves_no_list_behind(engine: Engine) -> None:
     assert planned.code == planned.result["exit_code"] == 23
     assert "No such file or directory" in planned.errors
     assert not (engine.work / "todo").exists()
-    assert engine.transfer().code == 78
+    assert engine.transfer().code == 69
 
 
 def test_progress_never_runs_backwards(far: Host, tmp_path: Path) -> None:

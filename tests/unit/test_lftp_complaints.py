@@ -99,9 +99,10 @@ def test_success_is_no_error() -> None:
     assert interpret_exit(0, "Warning: whatever", FTPS) is None
 
 
-@pytest.mark.parametrize("code", [75, 76, 77, 78, 79, 137, 143, 1, 200])
+@pytest.mark.parametrize("code", [69, 75, 76, 77, 78, 79, 137, 143, 1, 200])
 def test_codes_of_every_job_mean_what_they_always_mean(code: int) -> None:
     assert meant(code, "lftp: said this").code in {
+        "lists-missing",
         "stalled",
         "job-failed",
         "rds-tool-missing",

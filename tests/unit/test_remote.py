@@ -32,6 +32,7 @@ from beamferry.remote import (
 )
 from beamferry.remote.starts import Busy, Owner, parse_start
 from refusing import refusing_library
+from waiting import remove_under_a_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -323,8 +324,7 @@ def test_a_job_whose_folder_was_removed_is_found_again_and_nothing_runs_beside_i
     command = start(JOB, "x", str(place))
     first = rds(command)
     writing(place)
-    shutil.rmtree(tmp_path / JOB.folder)
-    shutil.rmtree(tmp_path / JOB.folder.rpartition("/")[0], ignore_errors=True)
+    remove_under_a_job(tmp_path / JOB.folder.rpartition("/")[0])
     assert parse_status(rds(JOB.verb("status"))).state == "absent"
     assert rds(command) == first.replace("started", "attached")
     assert parse_status(rds(JOB.verb("status"))).state == "running"
@@ -338,7 +338,7 @@ def test_a_job_whose_folder_was_removed_ends_before_another_one_begins(
 ) -> None:
     rds(start(JOB, "x", str(place)))
     writing(place)
-    shutil.rmtree(tmp_path / JOB.folder)
+    remove_under_a_job(tmp_path / JOB.folder)
     # Other arguments: it is stopped, and its own end is not told in the folder of the second one.
     (place / "copy").rmdir()
     second = rds(start(JOB, "y", str(place)))
@@ -356,7 +356,7 @@ def test_a_first_job_that_dies_writes_nothing_into_the_folder_of_a_second_one(
     writing(place)
     folder = tmp_path / JOB.folder
     # As if a second start had made the folder anew while the first one cannot be seen.
-    shutil.rmtree(folder)
+    remove_under_a_job(folder)
     folder.mkdir()
     (folder / "mark").write_text("generation=another\n")
     (place / "enough").touch()
@@ -392,7 +392,7 @@ def test_what_still_writes_is_seen_when_even_the_locks_were_removed(
     rds(start(JOB, "x", str(place)))
     writing(place)
     for name in ("jobs", "locks"):
-        shutil.rmtree(tmp_path / ".beamferry" / name)
+        remove_under_a_job(tmp_path / ".beamferry" / name)
     said = busy(rds(start(JOB, "y", str(place))))
     assert (said.reason, said.job) == ("leftover", "")
     assert "look for them" in said.error(JOB.beamtime, ZoneInfo("UTC")).remedy

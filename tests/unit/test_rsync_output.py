@@ -250,6 +250,7 @@ def test_a_destination_that_is_somebody_elses_link() -> None:
         (24, "source-changing", TransientError),
         (30, "stream-broken", TransientError),
         (35, "stream-broken", TransientError),
+        (69, "lists-missing", PermanentError),
         (75, "stalled", TransientError),
         (77, "rds-tool-missing", PermanentError),
         (78, "job-refused", PermanentError),

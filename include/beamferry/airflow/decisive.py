@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from beamferry.remote import Session
 
+_log = logging.getLogger(__name__)
 _VERSION = 1
 # What made each record, for the sentence about one that is not there.
 _MAKERS = {
@@ -54,7 +56,7 @@ class RunRecords:
         """Return a record of this very run.
 
         Raises:
-            PermanentError: there is none, it is another run's, or it is damaged.
+            PermanentError: there is none, it is another run's, or it was damaged.
         """
         value = self.read_if_made(session, name)
         if value is None:
@@ -62,33 +64,31 @@ class RunRecords:
         return value
 
     def read_if_made(self, session: Session, name: str) -> JsonValue:
-        """Return a record of this very run, None where this run has made none.
-
-        Raises:
-            PermanentError: it is damaged.
-        """
+        """Return a record of this very run, None where this run has made none that can be read."""
         run_id, value = self._read(session, name)
         return value if run_id == self.run_id else None
 
     def last(self, session: Session, name: str) -> JsonValue:
-        """Return a record of whichever run made the last one, None where there is none.
-
-        Raises:
-            PermanentError: it is damaged.
-        """
+        """Return a record of whichever run made the last one, None where there is none that can be read."""
         return self._read(session, name)[1]
 
     def _read(self, session: Session, name: str) -> tuple[str | None, JsonValue]:
-        text = session.read(self._path(name))
-        if not text:
-            return None, None
+        """Return the run and the value of a record; a damaged one is put aside, or no run could go on."""
         try:
+            text = session.read(self._path(name))
+            if not text:
+                return None, None
             record = json.loads(text)
             if record["version"] != _VERSION:
-                raise ValueError(f"version {record['version']}")
+                # Another version's; this run makes it anew.
+                return None, None
             return str(record["run_id"]), record["value"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise self._missing(name, f"cannot be read ({error})") from error
+        except (ValueError, KeyError, TypeError, PermanentError) as error:
+            aside = session.put_aside(self._path(name))
+            _log.warning(
+                "RDS-SSH: ~/%s was damaged (%s); it is kept as %s beside it", self._path(name), error, aside
+            )
+            return None, None
 
     def _missing(self, name: str, how: str) -> PermanentError:
         return PermanentError(

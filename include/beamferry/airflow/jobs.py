@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from zoneinfo import ZoneInfo
 
 from airflow.providers.ssh.operators.ssh_remote_job import SSHRemoteJobOperator
+from pydantic import TypeAdapter, ValidationError
 
 from beamferry.agent import ask_job
 from beamferry.airflow.installation import installation
@@ -222,15 +222,19 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
         return value
 
     def read_end(self, session: Session, exit_code: int) -> Ended:
-        """Read what the job left behind."""
+        """Read what the job left behind.
+
+        Raises:
+            TransientError: its result is not what a job writes; the next start puts that aside and does the job again.
+        """
         raw = session.read(f"{self.job.folder}/result.json")
         try:
-            result = json.loads(raw) if raw else {}
-        except ValueError as error:
-            raise PermanentError(
+            result = TypeAdapter(dict[str, Any]).validate_json(raw) if raw else {}
+        except ValidationError as error:
+            raise TransientError(
                 "job-result-unreadable",
-                f"The result of job '{self.part}' on RDS-SSH is unreadable ({error})",
-                f"look at ~/{self.job.folder}/result.json there: a full home folder cuts files short",
+                f"The result of job '{self.part}' on RDS-SSH is unreadable ({error.errors()[0]['msg']})",
+                "the job is done again; if it stays, see that the home folder there is not full",
             ) from error
         return Ended(
             exit_code,

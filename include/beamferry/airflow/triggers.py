@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 import threading
+import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 # What a shell reports for a process that was killed; the operator reads it as "died, start again".
 KILLED = 137
+# A job leaves a sign of life every two seconds; one that left none for so long may be dead, and the agent knows.
+SILENCE_SECONDS = 15.0
+STATUS_LIMIT = 64 * 1024
 # Seconds of the thirty that Airflow gives a trigger that it cancels.
 STATE_TIMEOUT = 15.0
 # States of a task that does not go on: only then is its job of use to nobody.
@@ -91,6 +95,9 @@ class _Watching(SSHRemoteJobTrigger):
         super().__init__(**kwargs)
         self.beamtime = beamtime
         self.part = part
+        self._channel: tuple[Any, asyncssh.SFTPClient] | None = None
+        self._beat: tuple[str | None, int] | None = None
+        self._beat_at = 0.0
 
     @property
     def job(self) -> Job:
@@ -123,12 +130,50 @@ class _Watching(SSHRemoteJobTrigger):
             raise NotReachedError(f"scripts for RDS-SSH: {error or type(error).__name__}") from error
         return conn
 
+    async def _files(self, conn: Any) -> asyncssh.SFTPClient:
+        """Return the one SFTP channel of a connection: to read a file over it starts no process there."""
+        if self._channel is None or self._channel[0] is not conn:
+            self._channel = (conn, await conn.start_sftp_client())
+        return self._channel[1]
+
+    async def _read(self, conn: Any, path: str, offset: int, limit: int) -> bytes | None:
+        """Return what a file holds from an offset on, None where there is none that can be read."""
+
+        async def read() -> bytes:
+            async with (await self._files(conn)).open(path, "rb") as file:
+                found = await file.read(limit, offset)
+                return found if isinstance(found, bytes) else found.encode()
+
+        try:
+            return await asyncio.wait_for(read(), timeout=self.command_timeout)
+        except _LOST_CHANNEL:
+            raise
+        except asyncssh.SFTPError:
+            return None
+
+    async def _told(self, conn: Any) -> Status | None:
+        """Return what the job itself tells, None where it tells nothing, or has told nothing new for long."""
+        text = await self._read(conn, self.job.status_file, 0, STATUS_LIMIT)
+        try:
+            status = parse_status((text or b"").decode("utf-8", "replace"))
+        except TransientError:
+            return None
+        if status.state == "running":
+            now, beat = time.monotonic(), (status.generation, status.beat)
+            if beat != self._beat:
+                self._beat, self._beat_at = beat, now
+            elif now - self._beat_at > SILENCE_SECONDS:
+                return None
+        return status
+
     async def _status(self, conn: Any) -> Status:
-        """Ask for the job.
+        """Look for the job, and have the agent look where the job itself tells nothing.
 
         Raises:
             ConnectionError: the answer is not readable; the base class reconnects, and gives up after its limit.
         """
+        if (told := await self._told(conn)) is not None:
+            return told
         try:
             return parse_status(await self._ask(conn, self.job.verb("status")))
         except TransientError as error:
@@ -140,6 +185,11 @@ class _Watching(SSHRemoteJobTrigger):
             shlex.join(question.command), input=question.request, timeout=self.command_timeout, check=False
         )
         return str(done.stdout or "")
+
+    async def _read_log_chunk(self, conn: Any) -> tuple[str, int]:
+        """Return what the log has told since the last look, and where that ends."""
+        found = await self._read(conn, self.log_file, self.log_offset, self.log_chunk_size) or b""
+        return found.decode("utf-8", "replace"), self.log_offset + len(found)
 
 
 class OtherJobTrigger(_Watching):

@@ -95,6 +95,11 @@ class Job:
         return f"{JOBS}/{self.beamtime}/{self.part}"
 
     @property
+    def status_file(self) -> str:
+        """File in which the job itself tells how it is, for as long as it can."""
+        return f"{self.folder}/status.json"
+
+    @property
     def work(self) -> str:
         """Folder with the lists that the parts of one beamtime share."""
         return f"{JOBS}/{self.beamtime}/work"

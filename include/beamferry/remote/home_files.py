@@ -136,6 +136,15 @@ class Files:
                     sftp.remove(new)
                 raise
 
+    def put_aside(self, path: str) -> str:
+        """Keep what is not what was written under another name, and return that."""
+        aside, sftp = f"{path}.damaged", self.sftp
+        if self.exists(aside):
+            aside += f"-{secrets.token_hex(4)}"
+        with self._using(path, "mv", "-T", "--", path, aside):
+            sftp.posix_rename(path, aside)
+        return aside.rpartition("/")[2]
+
     def remove(self, path: str) -> None:
         """Remove a file; one that is not there is as well."""
         sftp = self.sftp

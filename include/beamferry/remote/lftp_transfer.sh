@@ -47,7 +47,7 @@ done
 [[ $streams =~ ^[1-9][0-9]?$ && $limit =~ ^[0-9]+$ && $stall =~ ^[0-9]+$ ]] ||
   refuse "lftp_transfer.sh: --streams, --limit and --stall must be numbers"
 [[ -s $work/todo.totals && -s $work/modify_window && -e $work/todo && -e $work/source.census ]] ||
-  refuse "lftp_transfer.sh: no to-do list in $work: the dry run comes first"
+  lists_are_gone "$work"
 far_ready
 
 work=$(readlink -m -- "$work")

@@ -56,6 +56,11 @@ refuse() { # SENTENCE: the script was called wrongly
   finish 78
 }
 
+lists_are_gone() { # FOLDER: what an earlier job left there was removed
+  echo "no to-do list in $1: the dry run makes it" >>"$errors"
+  finish 69
+}
+
 report() { # BYTES_DONE BYTES_TOTAL FILES_DONE FILES_TOTAL
   local at bytes=$1 latest
   at=$(now)
@@ -262,9 +267,9 @@ prepare_destination() { # BELOW: or ends the job with 11
   destination=$(ask_agent prepare destination "$destination" below "$1") || finish 11
 }
 
-# Exit codes that all scripts share: 11 RDS takes nothing, 74 our own folder at home takes nothing, 75 stalled, 76 the
-# script ended in a way that it did not expect, 77 a tool is missing, 78 called wrongly, 80 the facility's
-# log-in shell never said our mark.
+# Exit codes that all scripts share: 11 RDS takes nothing, 69 lists of an earlier job are gone, 74 our own folder at home
+# takes nothing, 75 stalled, 76 the script ended in a way that it did not expect, 77 a tool is missing, 78 called wrongly,
+# 80 the facility's log-in shell never said our mark.
 
 # Flushes what was written at the destination: until then a loss of power could undo what is called fetched.
 flush_destination() { # or ends the job with 11

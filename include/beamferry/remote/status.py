@@ -28,7 +28,8 @@ class Progress:
 class Status:
     """How a job is: ``heartbeat_age`` in seconds, -1 when there never was one.
 
-    ``generation`` is the start that it speaks of, None for a job that an earlier version started.
+    ``generation`` is the start that it speaks of, None for a job that an earlier version started; ``beat`` is another
+    number for each sign of life.
     """
 
     state: State
@@ -36,6 +37,7 @@ class Status:
     heartbeat_age: int
     progress: Progress | None
     generation: str | None = None
+    beat: int = 0
 
 
 def parse_status(text: str) -> Status:
@@ -55,6 +57,7 @@ def parse_status(text: str) -> Status:
             int(raw["heartbeat_age"]),
             None if progress is None else Progress(**progress),
             str(raw.get("generation", "")) or None,
+            int(raw.get("beat", 0)),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise TransientError(

@@ -49,7 +49,7 @@ done
   refuse "transfer.sh: --work, --host, --account, --source, --destination and rsync's command are needed"
 [[ $streams =~ ^[1-9][0-9]?$ && $range_threshold =~ ^[0-9]+$ && $range_bytes =~ ^[1-9][0-9]*$ && $stall =~ ^[0-9]+$ ]] ||
   refuse "transfer.sh: --streams, --range-threshold, --range-bytes and --stall must be numbers"
-[[ -s $work/todo.totals && -e $work/todo ]] || refuse "transfer.sh: no to-do list in $work: the dry run comes first"
+[[ -s $work/todo.totals && -e $work/todo ]] || lists_are_gone "$work"
 
 work=$(readlink -m -- "$work")
 # OpenSSH's first choice, ChaCha20, takes twice the processor time of AES where the processor has AES built in (2.4 s
