@@ -10,7 +10,7 @@ from beamferry.complaints import unwell_at_facility, unwell_at_rds
 from beamferry.errors import BeamferryError, PermanentError, TransientError
 from beamferry.reasons import Kind, kind_of
 from beamferry.rsync import Traits, ssh_words
-from beamferry.ssh_complaints import Errand, FarShell, interpret_shell, shell_noise
+from beamferry.ssh_complaints import Errand, FarShell, interpret_shell, shell_floods, shell_noise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -238,6 +238,9 @@ def _facility(facts: Facts, beamtime: Beamtime, site: Site) -> Iterator[Finding]
     who, ours = errand(beamtime, site), facts.get("far_command") == "beamferry"
     printed, stderr = facts.get("far_noise"), facts.lines("far_errors")
     shell = FarShell(facts.get("far_exit"), facts.is_so("far_begun"), ours, printed, stderr, FAR_SECONDS)
+    if facts.is_so("far_endless"):
+        yield bad("log-in shell", shell_floods(shell, who))
+        return
     if not ours or not facts.get("far_time"):
         if ours and shell.code == "124":
             late = f"no answer in {FAR_SECONDS} seconds"

@@ -25,6 +25,7 @@ def verify_arguments(
     level: Level,
     streams: int,
     seed: int,
+    stall: int,
 ) -> tuple[str, ...]:
     """Return the arguments of ``verify.sh``.
 
@@ -37,6 +38,7 @@ def verify_arguments(
         level: ``sizes``, ``sampled`` or ``full``; a listing alone is not for this script.
         streams: files read at the same time at each end.
         seed: chooses the samples; the same seed and the same files give the same samples.
+        stall: seconds without a sign of the facility after which the comparison ends.
     """
     if level is Level.LISTED:
         raise ValueError("verify.sh compares both ends: level must be sizes, sampled or full")
@@ -47,6 +49,7 @@ def verify_arguments(
         *("--samples", str(beamtime.samples)),
         *("--sample-bytes", str(SAMPLE_BYTES)),
         *("--seed", str(seed)),
+        *("--stall", str(stall)),
         *("--host", beamtime.host),
         *("--account", beamtime.account),
         *("--source", beamtime.source_path),

@@ -10,7 +10,7 @@ from beamferry.errors import BeamferryError, PermanentError, TransientError
 from beamferry.reasons import End, Kind
 from beamferry.refusals import refusals
 from beamferry.remote.refused import refused_for
-from beamferry.ssh_complaints import interpret_ssh, is_log_in, last_line, shown
+from beamferry.ssh_complaints import interpret_ssh, is_log_in, last_line, shell_noise, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,6 +30,9 @@ _NO_RSYNC = re.compile(
     r'|rsync: No such file or directory|Unknown command:? [\'"]?rsync\b[^\n]{0,100})\r?$',
     re.MULTILINE,
 )
+# As hearing.sh ends and says it.
+NO_MARK = 80
+_PRINTED = re.compile(r"^beamferry: printed: (.*)$", re.MULTILINE)
 _NOISE = re.compile(r"^protocol version mismatch -- is your shell clean\?\r?$", re.MULTILINE)
 
 
@@ -73,6 +76,9 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
             f"{errand.destination} cannot be used ({reason.removeprefix('agent: ')})",
             "see that it is a folder of the account's own, and that nobody else's link or folder is in the way there",
         )
+    if code == NO_MARK:
+        said = _PRINTED.findall(stderr)
+        return shell_noise(shown(said[-1].strip()) if said else "nothing of ours", errand)
     if full := _full(found, errand):
         return full
     # rsync gives ssh's failure its own code or that of its broken stream.

@@ -146,6 +146,7 @@ class RsyncEngine:
             level=choice.level,
             streams=choice.streams,
             seed=seed,
+            stall=rsync.STALL_SECONDS,
         )
 
     def interpret(self, code: int, errors: str) -> BeamferryError | None:

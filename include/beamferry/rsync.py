@@ -200,6 +200,7 @@ def dry_run_arguments(
     return (
         *("--work", work),
         *("--destination-root", site.destination_root),
+        *("--stall", str(STALL_SECONDS)),
         "--",
         *rsync_command(beamtime, site, traits, flat=flat),
     )

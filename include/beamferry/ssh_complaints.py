@@ -205,6 +205,17 @@ def shell_noise(printed: str, errand: Errand) -> PermanentError:
     )
 
 
+def shell_floods(far: FarShell, errand: Errand) -> PermanentError:
+    """Return the error of a log-in shell that prints more than anybody reads."""
+    said = shown(far.printed[:80]) or last_line(far.stderr)[:80]
+    return PermanentError(
+        "login-shell-noise",
+        f"The log-in shell of {errand.account} at {errand.host} prints without end ('{said}')",
+        "remove what prints from ~/.bashrc, ~/.cshrc or ~/.profile there; if nothing does, tell "
+        f"{errand.facility}: it has been stopped, and is asked again when you start a run",
+    )
+
+
 def is_log_in(stderr: str) -> bool:
     """Say whether ssh complains of what comes before there is any stream that could break."""
     return any(words.search(stderr) for words in _NO_LOG_IN) or refused_configuration(stderr) is not None

@@ -476,7 +476,7 @@ class Time:
         return once
 
 
-def watched() -> Any:
+def watching_a_run() -> Any:
     from beamferry.airflow.login import AttendedJobTrigger
 
     _, kwargs = watching().serialize()
@@ -494,7 +494,7 @@ def connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_RDS_SSH", json.dumps({"conn_type": "ssh", "host": "rds"}))
 
 
-TRIGGERS = [watching, watched, asked_to_log_in]
+TRIGGERS = [watching, watching_a_run, asked_to_log_in]
 
 
 @pytest.mark.usefixtures("connection")
@@ -523,7 +523,7 @@ def test_what_a_trigger_says_of_a_lost_connection_waits_as_well(monkeypatch: pyt
     async def refuse(_: Any) -> None:
         raise NotReachedError("no room")
 
-    trigger = watched()
+    trigger = watching_a_run()
     monkeypatch.setattr(trigger, "_connect", refuse.__get__(trigger))
     assert time.fires(trigger) == QUIET_SECONDS
 

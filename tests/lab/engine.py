@@ -175,6 +175,8 @@ class Engine(Scripts):
 
     def __post_init__(self) -> None:
         self.prepare()
+        # What a script waits for a facility; None for what it waits in earnest.
+        self.seconds: int | None = None
         self.source = self.folder / "source"
         self.destination = self.folder / "rds" / "visit"
         for place in (self.source, self.destination.parent):
@@ -211,11 +213,20 @@ class Engine(Scripts):
 
     def probe(self) -> str:
         """What probe.sh prints."""
-        return self.said("probe.sh", access.probe_arguments(self.beamtime, self.site))
+        return self.said("probe.sh", self.hurried(access.probe_arguments(self.beamtime, self.site)))
+
+    def hurried(self, arguments: tuple[str, ...]) -> tuple[str, ...]:
+        """The arguments, with what this engine waits in place of what would be waited for."""
+        waits = {"--stall", "--seconds"} if self.seconds is not None else set()
+        before = ("", *arguments)
+        return tuple(
+            str(self.seconds) if word in waits else said
+            for word, said in zip(before, arguments, strict=False)
+        )
 
     def dry_run(self, *, flat: bool = True) -> Outcome:
         arguments = rsync.dry_run_arguments(str(self.work), self.beamtime, self.site, self.traits, flat=flat)
-        return self.run("dry_run.sh", arguments)
+        return self.run("dry_run.sh", self.hurried(arguments))
 
     def transfer_arguments(self, *, streams: int = 3, **changed: int) -> tuple[str, ...]:
         """Arguments of transfer.sh, some of them changed: ``range_threshold=MIB``."""
@@ -255,10 +266,11 @@ class Engine(Scripts):
             level=level,
             streams=streams,
             seed=seed,
+            stall=rsync.STALL_SECONDS,
         )
 
     def verify(self, level: Level, *, seed: int = 1, streams: int = 2) -> Outcome:
-        return self.run("verify.sh", self.verify_arguments(level, seed=seed, streams=streams))
+        return self.run("verify.sh", self.hurried(self.verify_arguments(level, seed=seed, streams=streams)))
 
     def listed(self, name: str) -> list[bytes]:
         """Items of one of verify.sh's NUL-terminated lists."""

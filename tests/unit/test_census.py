@@ -130,15 +130,29 @@ def test_many_entries_need_no_more_memory_than_a_few() -> None:
 
 def test_arguments_name_the_visit_and_its_excludes() -> None:
     arguments = census.verify_arguments(
-        "work", VISIT, SITE, ssh=("ssh", "-o", "BatchMode=yes"), level=Level.SAMPLED, streams=4, seed=7
+        "work",
+        VISIT,
+        SITE,
+        ssh=("ssh", "-o", "BatchMode=yes"),
+        level=Level.SAMPLED,
+        streams=4,
+        seed=7,
+        stall=9,
     )
     options = dict(zip(arguments[::2], arguments[1::2], strict=True))
     assert options["--source"] == "/dls/i12/data/2021/mg25682-2"
     assert options["--destination"] == "/mnt/rds/diamond/i12/2021/mg25682-2"
-    assert (options["--level"], options["--seed"], options["--samples"]) == ("sampled", "7", "32")
+    assert (options["--level"], options["--seed"], options["--samples"], options["--stall"]) == (
+        "sampled",
+        "7",
+        "32",
+        "9",
+    )
     assert arguments[-4:] == ("--exclude", "tmp/", "--exclude", "raw/dark fields")
 
 
 def test_a_listing_alone_is_no_comparison() -> None:
     with pytest.raises(ValueError, match="level"):
-        census.verify_arguments("work", VISIT, SITE, ssh=("ssh",), level=Level.LISTED, streams=1, seed=1)
+        census.verify_arguments(
+            "work", VISIT, SITE, ssh=("ssh",), level=Level.LISTED, streams=1, seed=1, stall=9
+        )

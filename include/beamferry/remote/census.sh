@@ -112,7 +112,8 @@ cut_files() { # LIST
 # Prints a POSIX shell script that prints the hash of each file of a list, or a dash where it cannot be read. Names
 # go through stdin from end to end and files through redirections: on a shared host everyone can read the arguments
 # of everyone's processes. Small files come in eights, as starting sha256sum takes longer than reading one.
-digest_script() { # FOLDER LIST
+digest_script() { # FOLDER LIST END
+  [[ $3 != far ]] || echo "echo $BEGUN"
   printf 'LC_ALL=C; export LC_ALL; cd %s || exit 66\n' "$(quoted "$1")"
   # shellcheck disable=SC1003,SC2016  # meant for the shell that runs it
   printf '%s\n' 'command -v sha256sum >/dev/null || exit 77' \
@@ -150,12 +151,17 @@ digest_script() { # FOLDER LIST
   echo 'exit ${bad:-0}'
 }
 
+asked() { # END ERRORS-FILE COMMAND...
+  if [[ $1 == far ]]; then answered "$2" '' "${@:3}"; else "${@:3}" 2>>"$2"; fi
+}
+
 # Keeps the hashes of one end of a shard, NUL-terminated and in the list's order, in `scratch`/END.NUMBER.sums; the
 # size of each file done goes to END.NUMBER.log. Ends with 1 when some could not be read, else with what went wrong.
 digest() { # END NUMBER FOLDER COMMAND...
-  local list=$scratch/shard.$2 out=$scratch/$1.$2 folder=$3 codes=(0 0 0)
+  local end=$1 list=$scratch/shard.$2 out=$scratch/$1.$2 folder=$3 codes=(0 0 0)
   shift 3
-  digest_script "$folder" "$list" | "$@" 2>"$out.errors" | awk -v sizes="$list.sizes" -v log_file="$out.log" '
+  : >"$out.errors"
+  digest_script "$folder" "$list" "$end" | asked "$end" "$out.errors" "$@" | awk -v sizes="$list.sizes" -v log_file="$out.log" '
     {
       # "HASH  -", as the file came through a descriptor; anything else is not from sha256sum.
       if ($0 != "-" && (length($1) != 64 || $1 !~ /^[0-9a-f]+$/)) exit 65

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Asks rsync what is to do without doing it.
 #
-#   dry_run.sh --work W --destination-root R -- rsync ARGUMENT... -- SOURCE DESTINATION
+#   dry_run.sh --work W --destination-root R --stall SECONDS -- rsync ARGUMENT... -- SOURCE DESTINATION
 #
 # Leaves W/todo: a line for each regular file to fetch, its size, a space, its name with what is not printable
 # as \#ooo, in rsync's order, and W/others, the same of folders and links to make. The text of --stats goes to
@@ -21,11 +21,13 @@ while (($#)); do
   case $1 in
     --work) work=${2:-} && shift 2 ;;
     --destination-root) root=${2:-} && shift 2 ;;
+    --stall) stall=${2:-} && shift 2 ;;
     --) shift && break ;;
     *) refuse "dry_run.sh: unknown argument $1" ;;
   esac
 done
 [[ -n $work && -n $root && $# -ge 4 ]] || refuse "dry_run.sh: --work, --destination-root and rsync's command are needed"
+[[ $stall =~ ^[0-9]+$ ]] || refuse "dry_run.sh: --stall must be a number"
 
 work=$(readlink -m -- "$work")
 mkdir -p "$work"
@@ -50,26 +52,27 @@ mark_again() {
   ((code == 0 || code == 65)) || finish "$code"
   [[ -s $work/remembered ]] || return 0
   code=0
-  "${command[0]}" -n -i -I --no-h --out-format='@ %i %l %n' "${command[@]:1}" >"$work/fetchable" 2>>"$errors" || code=$?
+  heard "$errors" "${command[0]}" -n -i -I --no-h --out-format='@ %i %l %n' "${command[@]:1}" >"$work/fetchable" || code=$?
+  check_stall
   ((code == 0)) || finish "$code"
   ask_agent mark source "$source" destination "$destination" lines "$work/fetchable" >/dev/null || finish $?
   rm -f "$work/fetchable"
 }
-mark_again
-listing_began=$(now)
-
 tick() {
   local files=0 bytes=0
   [[ ! -s $work/todo.count ]] || read -r files bytes <"$work/todo.count"
   report "$bytes" "$bytes" "$files" "$files"
 }
 start_ticker
+mark_again
+listing_began=$(now)
 
 # The mark before each line tells the files from whatever else rsync says. LC_ALL=C makes rsync escape
 # all that is not printable ASCII, so a line is a name whatever the name holds.
 (
   codes=(0 0)
-  "${command[0]}" -n -i --stats --no-h --out-format='@ %i %l %n' "${command[@]:1}" 2>>"$errors" |
+  # shellcheck disable=SC2094  # both add to the end
+  heard "$errors" "${command[0]}" -n -i --stats --no-h --out-format='@ %i %l %n' "${command[@]:1}" |
     awk -v todo="$work/todo.new" -v others="$work/others" -v count="$work/todo.count" -v stats="$BEAMFERRY_JOB/stats" \
       -v notes="$BEAMFERRY_JOB/notes" -f "$here/todo.awk" 2>>"$errors" || codes=("${PIPESTATUS[@]}")
   # Only a full or broken disk stops awk, and that stops rsync, whose own code then says nothing of it.
@@ -79,6 +82,7 @@ start_ticker
 code=0
 wait $! || code=$?
 stop_ticker
+check_stall
 # Nothing is fetched that would get lost: what is new must have a name that the destination can hold.
 if ((code == 0)) && [[ -s $work/todo.new || -s $work/others ]]; then
   ask_agent names destination "$destination" root "$root" todo "$work/todo.new" others "$work/others" \

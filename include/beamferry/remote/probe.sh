@@ -26,6 +26,7 @@ done
   exit 78
 }
 
+readonly ANSWER_KIB=256
 here=$(dirname "$0")
 # shellcheck source=include/beamferry/remote/probe_here.sh
 . "$here/probe_here.sh"
@@ -62,12 +63,21 @@ SCRIPT
 
 if command -v ssh >/dev/null; then
   read -r -a far <<<"$(known_words "$words")"
-  errors=$(mktemp)
-  trap 'rm -f -- "$errors"' EXIT
+  scratch=$(mktemp -d)
+  trap 'rm -rf -- "$scratch"' EXIT
   code=0
-  answer=$(far_script | timeout -k 5 "$seconds" "${far[@]}" -l "$account" -- "$host" exec sh -s beamferry 2>"$errors") || code=$?
+  # A log-in may print without end: what comes is kept in files of a bounded size.
+  (
+    ulimit -c 0 -f "$ANSWER_KIB"
+    far_script | timeout -k 5 "$seconds" "${far[@]}" -l "$account" -- "$host" exec sh -s beamferry \
+      >"$scratch/answer" 2>"$scratch/errors"
+  ) 2>/dev/null || code=$?
+  endless=no
+  for file in "$scratch"/*; do (($(stat -c %s "$file") < ANSWER_KIB * 1024)) || endless=yes; done
+  answer=$(tr -d '\000' <"$scratch/answer")
   say far_exit "$code"
-  say_lines far_errors "$errors"
+  say far_endless "$endless"
+  say_lines far_errors "$scratch/errors"
   say far_begun "$(yes_or_no grep -qx beamferry-begin <<<"$answer")"
   say far_noise "$(printf '%s\n' "$answer" | sed '/^beamferry-begin$/,$d; 4,$d')"
   printf '%s\n' "$answer" | sed -n '/^beamferry-begin$/,/^beamferry-end$/p' | grep -E '^(source|far)_[a-z0-9_]+=' |

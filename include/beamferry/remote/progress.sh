@@ -16,6 +16,9 @@ as_data() { # COMMAND...
   (become_data "$@")
 }
 
+# shellcheck source=include/beamferry/remote/hearing.sh
+. "$here/hearing.sh"
+
 # Stderr beyond this much helps nobody: its first half names the cause, its last half the outcome.
 readonly ERRORS_LIMIT=65536
 readonly TICK_SECONDS=2
@@ -26,7 +29,7 @@ now() { printf '%(%s)T' -1; }
 
 begin() { # PHASE TOOLS: the phase names the result too; TOOLS, a pattern of pgrep, are those that move bytes
   phase=$1 result_name=$1 movers=$2 begun=$(now) finished='' ticker='' stall=0
-  reported_bytes=0 reported_at=$begun rate=-1 moved=0 mark=0 mark_at=$begun
+  reported_bytes=0 reported_at=$begun rate=-1 moved=0 seen=0 mark=0 mark_at=$begun
   declare -gA counted=()
   errors=${BEAMFERRY_JOB:?is not set}/errors.all
   : >"$errors"
@@ -74,11 +77,17 @@ report() { # BYTES_DONE BYTES_TOTAL FILES_DONE FILES_TOTAL
     "$phase" "$bytes" "$2" "$3" "$4" "$((rate < 0 ? 0 : rate))" "$at" | put "$BEAMFERRY_JOB/progress.json"
 }
 
+# What came in without any of those tools, in bytes; a script may have another one.
+arrived() { echo 0; }
+
 # Adds to `moved` what our tools have read and written since the last look. ssh is left out: its keep-alives
 # are answered by a far side whose file system hangs.
 measure() {
   local pid key value sum
   local -A current=()
+  sum=$(arrived)
+  ((sum <= seen)) || moved=$((moved + sum - seen))
+  seen=$sum
   for pid in $(pgrep -g 0 -x "$movers" || :); do
     sum=0
     while read -r key value; do
@@ -100,6 +109,13 @@ watch_for_stall() {
     : >"$BEAMFERRY_JOB/stalled"
     end_children
   fi
+}
+
+# Ends the job when that happened; to be called before any other reason is looked for.
+check_stall() {
+  [[ -e $BEAMFERRY_JOB/stalled ]] || return 0
+  echo "Nothing moved for $stall seconds: the streams were stopped."
+  finish 75
 }
 
 # Runs the script's `tick` every two seconds beside it. Its pause is a read from a pipe that stays empty until it
@@ -264,7 +280,7 @@ no_destination() { # CODE of the agent
 
 # Exit codes that all scripts share: 11 RDS takes nothing, 69 lists of an earlier job are gone, 70 what is at the
 # destination is not the account's own, 74 our own folder at home takes nothing, 75 stalled, 76 the script ended in a way
-# that it did not expect, 77 a tool is missing, 78 called wrongly.
+# that it did not expect, 77 a tool is missing, 78 called wrongly, 80 the facility's log-in shell never said our mark.
 
 # Flushes what was written at the destination: until then a loss of power could undo what is called fetched.
 flush_destination() { # or ends the job with 11

@@ -8,6 +8,7 @@
 # checksums prove the whole file and mend what differs, so nothing here has to be trusted.
 
 # Ranges shorter than this spend more on the request than on the bytes.
+readonly STAT_BYTES=256
 readonly LEAST_RANGE=$((4 * 1024 * 1024))
 
 partial_of() { # NAME: prints where rsync looks for the partial file; names may end in a newline, hence the dot
@@ -19,15 +20,16 @@ partial_of() { # NAME: prints where rsync looks for the partial file; names may 
 # Asks the far side for size and mtime of all large files at once; a line "plain" where ranges cannot be had.
 stat_large() {
   local name
+  : >"$work/plan/large.errors"
   {
-    printf 'LC_ALL=C; export LC_ALL; cd %s || exit 66\n' "$(quoted "$far_folder")"
+    printf 'echo %s; LC_ALL=C; export LC_ALL; cd %s || exit 66\n' "$BEGUN" "$(quoted "$far_folder")"
     # GNU dd and stat, or no ranges. Files come through stdin: on a shared host everyone can read the arguments.
     echo 'dd bs=1 count=0 skip=0 iflag=skip_bytes,count_bytes,fullblock </dev/null 2>/dev/null &&'
     echo '  stat -c "%s %.9Y" - </dev/null >/dev/null 2>&1 || { echo plain; exit 0; }'
     while IFS= read -r -d '' name; do
       printf 'stat -c "%%s %%.9Y" - <%s || echo plain\n' "$(quoted "./$name")"
     done <"$work/plan/large"
-  } | "${far[@]}" sh -s >"$work/plan/large.stat" 2>"$work/plan/large.errors"
+  } | answered "$work/plan/large.errors" $((STAT_BYTES * (large + 1))) "${far[@]}" sh -s >"$work/plan/large.stat"
 }
 
 # Sorts the large files: to W/plan/queue their missing ranges, to shards of their own those that plain rsync
@@ -97,11 +99,12 @@ plan_ranges() {
 open_ranges() {
   rm -f "$live/$worker.to" "$live/$worker.from"
   mkfifo "$live/$worker.to" "$live/$worker.from"
-  "${far[@]}" sh -s <"$live/$worker.to" >"$live/$worker.from" 2>"$live/$worker.far" &
-  far_pid=$!
+  : >"$live/$worker.far"
+  heard "$live/$worker.far" "${far[@]}" sh -s <"$live/$worker.to" >"$live/$worker.from" &
+  far_pid=$! greeted=''
   exec {to}>"$live/$worker.to" {from}<"$live/$worker.from"
   {
-    printf 'LC_ALL=C; export LC_ALL; cd %s || exit 66\n' "$(quoted "$far_folder")"
+    printf 'echo %s; LC_ALL=C; export LC_ALL; cd %s || exit 66\n' "$BEGUN" "$(quoted "$far_folder")"
     # shellcheck disable=SC2016  # meant for the far shell
     printf '%s\n' 'range() {' \
       '  [ "$(stat -c "%s %.9Y" - <"$1")" = "$2" ] || exit 67' \
@@ -138,8 +141,11 @@ fetch_range() { # KEY OFFSET
     [[ -n $far_pid ]] || open_ranges
     printf '%s %d %d\n' "$request" "$offset" "$count" 1>&"$to" 2>/dev/null || :
     copied=0 lost=''
+    if [[ -z $greeted ]] && skip_greeting "$live/$worker.far" <&"$from"; then greeted=yes; fi
     # rsync removes an empty partial folder behind it; where that happens in between, it is not there: we try again.
-    if request destination "$destination" name "$work/ranges/$key.name" offset "$offset" count "$count" |
+    if [[ -z $greeted ]]; then
+      lost=greeting
+    elif request destination "$destination" name "$work/ranges/$key.name" offset "$offset" count "$count" |
       sh "$here/agent.sh" range 3<&"$from" 2>"$live/$worker.dd"; then
       # Its last line: "33554432 bytes (34 MB, 32 MiB) copied, ..."
       while read -r last _; do copied=$last; done <"$live/$worker.dd"

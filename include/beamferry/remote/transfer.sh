@@ -79,7 +79,12 @@ note_unflushed
 # and the sizes of what is there show how far the streams are. It lies in the partial folder, which nothing lists.
 # Each stream has its own below it: creating files in one folder, they would wait for each other.
 temporary=$destination/$TEMPORARY
-from_to=(-- "${@:$#-1:1}" ./)
+rsync_source=${*:$#-1:1}
+
+# shellcheck disable=SC2329  # by `heard`
+bring() { # [ARGUMENT...] of rsync
+  (enter_destination && become_data "${rsync[@]}" "$@" -- "$rsync_source" ./)
+}
 
 live=$work/live
 shards=0 large=0 range_files=0 ranges_there=0
@@ -106,9 +111,9 @@ fetch() { # LIST OUTPUT [ARGUMENT...]
   for delay in $RETRY_DELAYS ''; do
     code=0
     # The finishing pass sets the folders' times; doing it here would let the streams undo each other's.
-    (enter_destination && become_data "${rsync[@]}" --omit-dir-times --no-inc-recursive \
-      --temp-dir="$TEMPORARY/$worker" --files-from="$list" --from0 "$@" "${from_to[@]}") \
-      >>"$output" 2>"$live/$worker.errors" || code=$?
+    : >"$live/$worker.errors"
+    heard "$live/$worker.errors" bring --omit-dir-times --no-inc-recursive --temp-dir="$TEMPORARY/$worker" \
+      --files-from="$list" --from0 "$@" >>"$output" || code=$?
     case $code in
       # Some files vanished or could not be read: the finishing pass meets them again and says so.
       0 | 23 | 24) return 0 ;;
@@ -133,7 +138,7 @@ fetch_shard() { # SHARD
 # Takes units from the queue until there are none. All workers read through one open file, so each line is
 # taken once; the lock, opened by each for itself, keeps two from reading at the same time.
 work_through() { # WORKER
-  local worker=$1 kind key value far_pid='' far_code=0 loaded='' log=$live/log.$1 to from
+  local worker=$1 kind key value far_pid='' far_code=0 greeted='' loaded='' log=$live/log.$1 to from
   local name size modified length partial request queue_lock
   # A far shell that went away, or a file too large for its disk, is to be an error and not the worker's end.
   trap '' PIPE XFSZ
@@ -242,6 +247,7 @@ end_with() { # CODE RSYNC_EXIT
     ranges "$ranges" range_files "$range_files" retries "$retries" resent_bytes "$resent"
 }
 
+# As progress.sh's, with the counters.
 check_stall() {
   [[ -e $BEAMFERRY_JOB/stalled ]] || return 0
   echo "Nothing moved for $stall seconds: the streams were stopped."
@@ -283,8 +289,7 @@ if ((shards + large)); then
 fi
 
 code=0
-{ enter_destination && become_data "${rsync[@]}" --stats --temp-dir="$TEMPORARY" "${from_to[@]}"; } \
-  >"$live/finish" 2>>"$errors" &
+heard "$errors" bring --stats --temp-dir="$TEMPORARY" >"$live/finish" &
 wait $! || code=$?
 check_stall
 sed -n '/^Number of files: /,$p' "$live/finish" | put "$BEAMFERRY_JOB/stats"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Compares the destination with its source from fresh censuses of both ends.
 #
-#   verify.sh --work W --streams N --level sizes|sampled|full --samples K --sample-bytes B --seed INT
+#   verify.sh --work W --streams N --level sizes|sampled|full --samples K --sample-bytes B --seed INT --stall SECONDS
 #             --host H --account A --source P --destination D --ssh "ssh -o ..." [--group GID|own] [--exclude PATH]...
 #
 # Leaves in W/verify: source.census, destination.census, only_source, only_destination, closed (records, see census.sh; the
@@ -21,7 +21,13 @@ here=$(dirname "$0")
 . "$here/ssh.sh"
 begin census 'find|sha256sum'
 result_name=verify
-require ssh awk find grep sort uniq sed shuf sha256sum base64 xargs pgrep readlink
+require stdbuf fold ssh awk find grep sort uniq sed shuf sha256sum base64 xargs pgrep readlink
+
+# Some forty million names.
+readonly CENSUS_BYTES=$((4 * 1024 * 1024 * 1024))
+# Bytes in a second, of a facility that is slow and not away.
+readonly SLOWEST=$((20 * 1024 * 1024))
+largest() { cat "$scratch"/shard.*.sizes | awk '$1 > most { most = $1 } END { printf "%.0f", most }'; }
 
 work='' streams=1 level='' samples=1 sample_bytes=0 seed='' host='' account='' source='' destination='' words=ssh group=''
 exclude=()
@@ -39,6 +45,7 @@ while (($#)); do
     --destination) destination=${2:-} && shift 2 ;;
     --ssh) words=${2:-} && shift 2 ;;
     --group) group=${2:-} && shift 2 ;;
+    --stall) stall=${2:-} && shift 2 ;;
     --exclude) exclude+=("${2:-}") && shift 2 ;;
     *) refuse "verify.sh: unknown argument $1" ;;
   esac
@@ -46,8 +53,8 @@ done
 [[ -n $work && -n $host && -n $account && -n $source && -n $destination ]] ||
   refuse "verify.sh: --work, --host, --account, --source and --destination are needed"
 [[ $level =~ ^(sizes|sampled|full)$ ]] || refuse "verify.sh: --level must be sizes, sampled or full"
-[[ $streams =~ ^[1-9][0-9]?$ && $samples =~ ^[1-9][0-9]*$ && $sample_bytes =~ ^[0-9]+$ ]] ||
-  refuse "verify.sh: --streams, --samples and --sample-bytes must be numbers"
+[[ $streams =~ ^[1-9][0-9]?$ && $samples =~ ^[1-9][0-9]*$ && $sample_bytes$stall =~ ^[0-9]+$ ]] ||
+  refuse "verify.sh: --streams, --samples, --sample-bytes and --stall must be numbers"
 [[ $level != sampled || $seed =~ ^[0-9]+$ ]] || refuse "verify.sh: --seed must be a number"
 [[ $group =~ ^([0-9]+|own|)$ ]] || refuse "verify.sh: --group must be a number or own"
 
@@ -84,12 +91,24 @@ only_in() { sorted -m "$1" "$2" "$2" | uniq -z -u; }
 
 recall_mismatches "$host:$far_folder"
 
+# What the facility has sent: its listing, and later hashes, each of which stands for a file that was read there.
+arrived() {
+  if [[ $phase == census ]]; then
+    stat -c %s "$scratch/source.raw"
+  else
+    echo $(($(cat "$scratch"/far.*.log | wc -l) * STALL_BYTES))
+  fi 2>/dev/null
+}
+
 # --- census -----------------------------------------------------------------------------------------------
 
 start_ticker
 census_script "$far_folder" >"$scratch/source.sh"
 census_script "$destination" "$out/partials" "$scratch/closed" "$group" >"$scratch/destination.sh"
-"${far[@]}" sh -s <"$scratch/source.sh" >"$scratch/source.raw" 2>"$scratch/source.errors" &
+answered "$scratch/source.errors" "$CENSUS_BYTES" "${far[@]}" sh -s < <(
+  echo "echo $BEGUN"
+  cat "$scratch/source.sh"
+) >"$scratch/source.raw" &
 far_pid=$!
 if [[ -d $destination ]]; then
   sh -s <"$scratch/destination.sh" >"$scratch/destination.raw" 2>"$scratch/destination.errors" &
@@ -101,6 +120,7 @@ near_pid=$!
 far_code=0 near_code=0
 wait "$near_pid" || near_code=$?
 wait "$far_pid" || far_code=$?
+check_stall
 for pair in "$far_code source" "$near_code destination"; do
   case ${pair% *} in
     0 | 1) ;;
@@ -155,6 +175,7 @@ read_again() {
   cp "$scratch/differ" "$scratch/shard.again"
   awk 'BEGIN { RS = "\0" } { print substr($0, index($0, "//") + 5) }' "$scratch/differ" >"$scratch/shard.again.sizes"
   digest far again "$far_folder" "${far[@]}" sh -s || code=$?
+  check_stall
   ((code <= 1)) || end_badly "$code" "$scratch/far.again.errors"
   awk -v first="$scratch/differ.sums" -v second="$scratch/far.again.sums" -v unstable="$out/unstable" '
     BEGIN { RS = "\0" }
@@ -170,7 +191,10 @@ if [[ -s $scratch/chosen ]]; then
   leave_the_cache
   cut_files "$scratch/chosen"
   stop_ticker
+  check_stall
   phase=compare
+  # A file's hash comes at its end, and the facility may take longer for one than this host.
+  ((stall == 0)) || stall=$((stall + $(largest) / SLOWEST))
   start_ticker
   readers=()
   for ((number = 1; number <= shards; number++)); do
@@ -182,6 +206,7 @@ if [[ -s $scratch/chosen ]]; then
   for reader in ${readers[@]+"${readers[@]}"}; do
     reader_code=0
     wait "$reader" || reader_code=$?
+    check_stall
     case $reader_code in
       0) ;;
       1) [[ $code == 23 ]] || code=$(reading_code "$scratch"/{far,near}.*.errors) ;;
