@@ -141,11 +141,11 @@ class RsyncEngine:
             self._work,
             self.beamtime.model_copy(update={"samples": choice.samples}),
             self.site,
-            facts.traits,
             ssh=rsync.ssh_words(self.beamtime),
             level=choice.level,
             streams=choice.streams,
             seed=seed,
+            group=rsync.group_arguments(self.beamtime, self.site, facts.traits),
         )
 
     def interpret(self, code: int, errors: str) -> BeamferryError | None:
@@ -215,7 +215,7 @@ class LftpEngine:
 
     def transfer(
         self,
-        facts: Facts,  # noqa: ARG002
+        facts: Facts,
         choice: Choice,
         known_files: int | None,  # noqa: ARG002
         folder: str | None = None,
@@ -226,6 +226,7 @@ class LftpEngine:
             self.beamtime,
             self.site,
             self._secret,
+            facts.traits,
             folder=folder or lftp.TOP,
             streams=choice.streams,
             bandwidth_limit=choice.bandwidth_limit,

@@ -14,6 +14,7 @@ _VERBS = {
     "list": ("listing", "list_source"),
     "mark": ("mismatches", "mark_again"),
     "names": ("trial", "names"),
+    "open": ("opening", "open_copies"),
     "prepare": ("destination", "prepare"),
     "publish": ("publication", "answer"),
     "range": ("destination", "receive_range"),

@@ -250,11 +250,11 @@ class Engine(Scripts):
             str(self.work),
             self.beamtime,
             self.site,
-            self.traits,
             ssh=rsync.SSH,
             level=level,
             streams=streams,
             seed=seed,
+            group=rsync.group_arguments(self.beamtime, self.site, self.traits),
         )
 
     def verify(self, level: Level, *, seed: int = 1, streams: int = 2) -> Outcome:

@@ -6,10 +6,12 @@
 # them, and leaves through finish: whatever happens there is a result.json.
 
 export LC_ALL=C
-# Our own notes are for this account alone; what lands on RDS gets the modes that any copying there would give it.
+# Our own notes are for this account alone; what lands on RDS gets the modes that any copying there would give it, or
+# those that the entry wants.
 umask 077
+data_umask=022
 become_data() { # COMMAND...: in the place of a subshell, as a job in the background is one
-  umask 022
+  umask "$data_umask"
   exec "$@"
 }
 as_data() { # COMMAND...
@@ -243,7 +245,7 @@ resolve_destination() { # or ends the job with 11
 
 # Does the same, and makes the folder, and one of the transfer's own below it, through no link.
 prepare_destination() { # BELOW: or ends the job with 11
-  destination=$(ask_agent prepare destination "$destination" below "$1") || finish 11
+  destination=$(ask_agent prepare destination "$destination" below "$1" umask "$data_umask") || finish 11
 }
 
 # Exit codes that all scripts share: 11 RDS takes nothing, 74 our own folder at home takes nothing, 75 stalled, 76 the

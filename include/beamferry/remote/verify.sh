@@ -86,7 +86,8 @@ recall_mismatches "$host:$far_folder"
 
 start_ticker
 census_script "$far_folder" >"$scratch/source.sh"
-census_script "$destination" "$out/partials" "$scratch/closed" "$group" >"$scratch/destination.sh"
+census_script "$destination" "$out/partials" "$scratch/closed" "${group:+$(readable 4 "$group")}" \
+    "${group:+$(readable 5 "$group")}" >"$scratch/destination.sh"
 "${far[@]}" sh -s <"$scratch/source.sh" >"$scratch/source.raw" 2>"$scratch/source.errors" &
 far_pid=$!
 if [[ -d $destination ]]; then
