@@ -14,7 +14,7 @@ from engine import MIB, Engine, noise
 from test_lftp_listing import Folder
 
 from beamferry import lftp
-from beamferry.access import parse_facts
+from beamferry.access import judge, parse_facts
 from beamferry.beamtime import Level
 from beamferry.certificate import TEXT_NAME, certificate_folder
 from beamferry.differences import Difference
@@ -351,3 +351,33 @@ def test_the_share_keeps_its_group_and_its_bit_over_lftp(
     assert "frame.cbf" in {path.name for path in found}
     assert {path.stat().st_gid for path in found} == {SHARE}
     assert all(path.stat().st_mode & stat.S_ISGID for path in found if path.is_dir())
+
+
+def group_findings(engine: Engine) -> list[str]:
+    facts = parse_facts(engine.probe())
+    found = [finding for finding in judge(facts, engine.beamtime, engine.site) if finding.name == "group"]
+    assert all(finding.ok for finding in found)
+    return [finding.sentence for finding in found]
+
+
+@as_root
+def test_a_share_that_does_not_let_the_group_in_is_told(engine: Engine) -> None:
+    share = engine.destination.parent
+    os.chown(share, 0, SHARE)
+    # Something is in it: it is mounted.
+    (share / "other").touch()
+    for mode, told in ((0o2770, []), (0o2700, [f"{share} does not let the group"])):
+        share.chmod(mode)
+        found = group_findings(engine)
+        assert len(found) == len(told)
+        assert all(one in said for one, said in zip(told, found, strict=True))
+    share.chmod(0o770)
+    (said,) = group_findings(engine)
+    assert "belongs to the group root" in said
+    share.chmod(0o2770)
+    engine.destination.mkdir()
+    engine.destination.chmod(0o2710)
+    (said,) = group_findings(engine)
+    assert f"{engine.destination} does not let the group" in said
+    engine.beamtime = engine.beamtime.model_copy(update={"group_access": "keep"})
+    assert group_findings(engine) == []
