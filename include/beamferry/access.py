@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from beamferry import login
+from beamferry.beamtime import GroupAccess
 from beamferry.complaints import unwell_at_facility, unwell_at_rds
 from beamferry.errors import BeamferryError, PermanentError, TransientError
 from beamferry.reasons import Kind, kind_of
@@ -136,7 +137,7 @@ def judge(facts: Facts, beamtime: Beamtime, site: Site) -> tuple[Finding, ...]:
     """Return all findings in the order in which a person would look; each error carries its remedy."""
     return (
         *judge_tools(facts, ("rsync", "ssh")),
-        *judge_destination(facts, site),
+        *judge_destination(facts, beamtime, site),
         *_facility(facts, beamtime, site),
     )
 
@@ -178,7 +179,7 @@ def judge_tools(facts: Facts, tools: tuple[str, ...]) -> Iterator[Finding]:
         )
 
 
-def judge_destination(facts: Facts, site: Site) -> Iterator[Finding]:
+def judge_destination(facts: Facts, beamtime: Beamtime, site: Site) -> Iterator[Finding]:
     """Yield whether RDS can be written to, and what it cannot keep."""
     root = site.destination_root
     if not facts.is_so("root_exists") or not facts.is_so("root_mounted"):
@@ -218,6 +219,33 @@ def judge_destination(facts: Facts, site: Site) -> Iterator[Finding]:
     if not traits.modes or not traits.links:
         yield Finding(
             "file system", f"{root} does not keep permissions, times or links: rsync leaves them out"
+        )
+    if beamtime.access_of_group(site) is not GroupAccess.KEEP:
+        yield from _group(facts, root)
+
+
+def _group(facts: Facts, root: str) -> Iterator[Finding]:
+    """Yield what keeps the group from the data, whatever the modes of the data are: nothing that stops a transfer."""
+    group, new_group, new_mode = facts.get("root_group"), facts.get("new_group"), facts.get("new_mode")
+    mode, _, folder = facts.get("closed_folder").partition(" ")
+    if folder:
+        yield Finding(
+            "group",
+            f"{folder} does not let the group {group} in (mode {mode}): the group cannot reach what comes home. Ask "
+            "the folder's owner to give the group r and x there",
+        )
+    if not facts.is_so("keeps_modes"):
+        if new_mode and not int(new_mode, 8) & 0o040:
+            yield Finding(
+                "group",
+                f"The mount gives new files at {root} the mode {new_mode}: the group cannot read them. Ask Research IT "
+                f"for a mount that lets the group {new_group} read",
+            )
+    elif new_group != group:
+        yield Finding(
+            "group",
+            f"What comes to {root} belongs to the group {new_group}, not to {group} as that folder does, for want of "
+            "the setgid bit: quota and permissions are those of the other group. Ask the folder's owner for chmod g+s",
         )
 
 

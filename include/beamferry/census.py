@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from beamferry.beamtime import Level
-from beamferry.rsync import POSIX, group_arguments
 
 if TYPE_CHECKING:
     from beamferry.beamtime import Beamtime, Site
-    from beamferry.rsync import Traits
 
 # Reading this much at both ends takes about half a minute; a file is compared whole or not at all.
 SAMPLE_BYTES = 8 * 1024**3
@@ -19,13 +17,13 @@ def verify_arguments(
     work: str,
     beamtime: Beamtime,
     site: Site,
-    traits: Traits = POSIX,
     *,
     ssh: tuple[str, ...],
     level: Level,
     streams: int,
     seed: int,
     stall: int,
+    group: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
     """Return the arguments of ``verify.sh``.
 
@@ -33,12 +31,12 @@ def verify_arguments(
         work: folder on RDS-SSH that keeps the lists.
         beamtime: what was fetched; its excludes are left out at both ends.
         site: where it went.
-        traits: what the destination can keep.
         ssh: words of ssh up to the account, ``rsync.SSH``.
         level: ``sizes``, ``sampled`` or ``full``; a listing alone is not for this script.
         streams: files read at the same time at each end.
         seed: chooses the samples; the same seed and the same files give the same samples.
         stall: seconds without a sign of the facility after which the comparison ends.
+        group: words about the group that is to be able to read the copy, ``rsync.group_arguments``.
     """
     if level is Level.LISTED:
         raise ValueError("verify.sh compares both ends: level must be sizes, sampled or full")
@@ -55,7 +53,7 @@ def verify_arguments(
         *("--source", beamtime.source_path),
         *("--destination", beamtime.destination_path(site)),
         *("--ssh", " ".join(ssh)),
-        *group_arguments(beamtime, site, traits),
+        *group,
         *(word for path in beamtime.exclude for word in ("--exclude", path)),
     )
 

@@ -141,12 +141,12 @@ class RsyncEngine:
             self._work,
             self.beamtime.model_copy(update={"samples": choice.samples}),
             self.site,
-            facts.traits,
             ssh=rsync.ssh_words(self.beamtime),
             level=choice.level,
             streams=choice.streams,
             seed=seed,
             stall=rsync.STALL_SECONDS,
+            group=rsync.group_arguments(self.beamtime, self.site, facts.traits),
         )
 
     def interpret(self, code: int, errors: str) -> BeamferryError | None:
@@ -216,7 +216,7 @@ class LftpEngine:
 
     def transfer(
         self,
-        facts: Facts,  # noqa: ARG002
+        facts: Facts,
         choice: Choice,
         known_files: int | None,  # noqa: ARG002
         folder: str | None = None,
@@ -227,6 +227,7 @@ class LftpEngine:
             self.beamtime,
             self.site,
             self._secret,
+            facts.traits,
             folder=folder or lftp.TOP,
             streams=choice.streams,
             bandwidth_limit=choice.bandwidth_limit,

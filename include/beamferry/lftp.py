@@ -24,7 +24,9 @@ _LINE = re.compile(r"(?P<kind>total|folder) (?P<figures>\d+ \d+ \d+ \d+ \d+) (?P
 
 @dataclass(frozen=True)
 class Folder:
-    """What a folder holds, and what of it is to be fetched; bytes and counts, ``new_folders`` below it to be made."""
+    """What a folder holds, and what of it is to be fetched; bytes and counts, ``new_folders`` below it to be made,
+    and copies that are to be opened to the group.
+    """
 
     name: str
     files: int
@@ -139,6 +141,12 @@ def _scope(beamtime: DesyBeamtime) -> tuple[str, ...]:
     )
 
 
+def _opening(beamtime: DesyBeamtime, site: Site, traits: Traits) -> tuple[str, ...]:
+    """Return what tells a script which permissions the group is to have; none where the umask alone decides."""
+    group = group_arguments(beamtime, site, traits)
+    return ("--group-access", beamtime.access_of_group(site).value, *group) if group else ()
+
+
 def probe_arguments(beamtime: DesyBeamtime, site: Site, secret: str) -> tuple[str, ...]:
     """Return the arguments of ``lftp_probe.sh``."""
     return (
@@ -161,6 +169,7 @@ def dry_run_arguments(
         # As for rsync: some servers round times to two seconds.
         *("--modify-window", "0" if traits.modes else "2"),
         *("--stall", str(STALL_SECONDS)),
+        *_opening(beamtime, site, traits),
         *_scope(beamtime),
         *far_arguments(beamtime, secret),
     )
@@ -171,6 +180,7 @@ def transfer_arguments(
     beamtime: DesyBeamtime,
     site: Site,
     secret: str,
+    traits: Traits = POSIX,
     *,
     folder: str,
     streams: int,
@@ -183,6 +193,7 @@ def transfer_arguments(
         beamtime: what to fetch.
         site: where it goes.
         secret: file on RDS-SSH that holds the password while the job runs.
+        traits: what the destination can keep.
         folder: the folder to fetch, ``.`` for the files that lie beside the folders.
         streams: connections at the same time.
         bandwidth_limit: MiB/s of all connections together.
@@ -194,6 +205,7 @@ def transfer_arguments(
         *("--limit", str((bandwidth_limit or 0) * MIB)),
         *("--stall", str(STALL_SECONDS)),
         *("--destination", beamtime.destination_path(site)),
+        *_opening(beamtime, site, traits),
         *far_arguments(beamtime, secret),
     )
 

@@ -51,7 +51,7 @@ def judge(facts: Facts, beamtime: DesyBeamtime, site: Site, today: date) -> tupl
     """Return all findings in the order in which a person would look; each error carries its remedy."""
     return (
         *judge_tools(facts, ("lftp", "ssh")),
-        *judge_destination(facts, site),
+        *judge_destination(facts, beamtime, site),
         *_certificate(facts, beamtime, site, today),
         *_log_in(facts, beamtime, site),
     )

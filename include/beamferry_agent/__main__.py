@@ -15,6 +15,7 @@ _VERBS = {
     "list": ("listing", "list_source"),
     "mark": ("mismatches", "mark_again"),
     "names": ("trial", "names"),
+    "open": ("opening", "open_copies"),
     "prepare": ("destination", "prepare"),
     "prune": ("pruning", "prune"),
     "publish": ("publication", "answer"),

@@ -26,14 +26,17 @@ def resolve(text: str) -> str:
 
 
 def prepare(text: str) -> str:
-    """Answer ``{"destination", "below"}``: make the folder and, below it, one of the transfer's own; return its path.
+    """Answer ``{"destination", "below", "umask"}``: make the folder and, below it, one of the transfer's own.
 
-    No link below the destination is followed. Raises PlaceError, also when the transfer's own folder is somebody
-    else's, or others can write to it.
+    Returns the folder's path. ``umask``, octal, counts for the destination itself where it is made. No link below the
+    destination is followed. Raises PlaceError, also when the transfer's own folder is somebody else's, or others can
+    write to it.
     """
     asked = _fields(text)
     destination = resolve(text)
-    with open_below("/", destination, _DATA_MODE):
+    with open_below("/", os.path.dirname(destination), _DATA_MODE):
+        pass
+    with open_below("/", destination, 0o777 & ~int(asked["umask"], 8)):
         pass
     place = destination
     for part in asked["below"].split("/"):

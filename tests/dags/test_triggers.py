@@ -436,6 +436,11 @@ class Time:
         monkeypatch.setattr(asyncio, "sleep", self.sleep)
         monkeypatch.setattr(SSHHookAsync, "get_conn", self.connect)
         monkeypatch.setattr(triggers, "install", self.install)
+        # The job itself tells nothing: the agent is asked.
+        monkeypatch.setattr(triggers._Watching, "_read", self.nothing)
+
+    async def nothing(self, *_: Any) -> None:
+        pass
 
     async def sleep(self, seconds: float) -> None:
         self.now += seconds

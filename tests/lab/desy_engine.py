@@ -100,13 +100,19 @@ class DesyEngine(Scripts):
     def dry_run(self, *, streams: int = 3) -> Outcome:
         self.hand_over()
         arguments = lftp.dry_run_arguments(
-            str(self.work), self.beamtime, self.site, str(self.secret), streams=streams
+            str(self.work), self.beamtime, self.site, str(self.secret), self.traits, streams=streams
         )
         return self.run("lftp_dry_run.sh", arguments)
 
     def transfer_arguments(self, folder: str, *, streams: int = 3) -> tuple[str, ...]:
         return lftp.transfer_arguments(
-            str(self.work), self.beamtime, self.site, str(self.secret), folder=folder, streams=streams
+            str(self.work),
+            self.beamtime,
+            self.site,
+            str(self.secret),
+            self.traits,
+            folder=folder,
+            streams=streams,
         )
 
     def transfer(self, folder: str, *, streams: int = 3, limit_kib: int | None = None) -> Outcome:

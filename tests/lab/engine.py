@@ -261,12 +261,12 @@ class Engine(Scripts):
             str(self.work),
             self.beamtime,
             self.site,
-            self.traits,
             ssh=rsync.SSH,
             level=level,
             streams=streams,
             seed=seed,
             stall=rsync.STALL_SECONDS,
+            group=rsync.group_arguments(self.beamtime, self.site, self.traits),
         )
 
     def verify(self, level: Level, *, seed: int = 1, streams: int = 2) -> Outcome:

@@ -5,22 +5,29 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from engine import MIB, Engine, noise
+from test_lftp_listing import Folder
 
-from beamferry.access import parse_facts
+from beamferry import lftp
+from beamferry.access import judge, parse_facts
 from beamferry.beamtime import Level
 from beamferry.certificate import TEXT_NAME, certificate_folder
 from beamferry.differences import Difference
+from beamferry.lab.desy_tree import BEAMTIME
 from beamferry.verification import Outcome
 from beamferry_agent.answers import PublicationRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from desy_engine import DesyEngine
 
+    from beamferry.lab.desy import Desy
     from beamferry.verification import Verdict
 
 # No group of this machine: a share's group is a number to those who copy.
@@ -219,3 +226,158 @@ def test_what_modes_were_left_behind_is_counted(engine: Engine) -> None:
     (engine.source / "folder").chmod(0o1777)
     assert seen(engine).unsafe_modes == 4
     assert b"" not in [name.split(b"//")[0] for name in engine.listed("source.census")]
+
+
+# Over FTPS with the server that DESY runs, and over SFTP.
+LFTP = ("pure-ftpd", "sftp")
+PROCESSED = {"folders": ["processed"]}
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def bring(engine: DesyEngine) -> tuple[str, ...]:
+    """A dry run and what it asks for; returns the folders."""
+    planned = engine.dry_run()
+    assert planned.code == 0, planned.errors
+    wanted = lftp.parse_totals(planned.stats).to_fetch
+    for folder in wanted:
+        done = engine.transfer(folder)
+        assert done.code == 0, done.errors
+    return wanted
+
+
+def kinds(folder: Path) -> tuple[set[int], set[int]]:
+    """Modes of the files and of the folders, the folder itself among them."""
+    found = [folder, *folder.rglob("*")]
+    assert not any(".beamferry" in str(path.relative_to(folder)) for path in found)
+    modes = [(path.is_dir(), stat.S_IMODE(path.stat().st_mode)) for path in found]
+    return {mode for is_folder, mode in modes if not is_folder}, {
+        mode for is_folder, mode in modes if is_folder
+    }
+
+
+@pytest.mark.parametrize("kind", LFTP)
+@pytest.mark.parametrize("mask", [0o077, 0o022])
+@pytest.mark.parametrize(
+    ("access", "expected"),
+    [
+        (None, ({0o644}, {0o755})),
+        ("write", ({0o664}, {0o775})),
+        ("keep", ({0o644}, {0o755})),
+    ],
+)
+def test_the_group_gets_what_the_entry_says_over_lftp(
+    at_desy: Callable[..., DesyEngine],
+    kind: str,
+    mask: int,
+    access: str | None,
+    expected: tuple[set[int], set[int]],
+) -> None:
+    engine = at_desy(kind, settings=PROCESSED | ({"group_access": access} if access else {}))
+    with umask(mask):
+        bring(engine)
+    assert kinds(engine.destination) == expected
+    assert seen(engine).outcome is Outcome.VERIFIED
+    assert bring(engine) == ()
+
+
+@pytest.mark.parametrize("kind", LFTP)
+def test_what_the_group_cannot_read_is_mended_over_lftp(
+    at_desy: Callable[..., DesyEngine], kind: str
+) -> None:
+    """Size and time agree: nothing is fetched again."""
+    engine = at_desy(kind, settings=PROCESSED)
+    bring(engine)
+    closed = ("processed/notes.txt", "processed", f"beamtime-metadata-{BEAMTIME}.json")
+    inodes = {name: (engine.destination / name).stat().st_ino for name in closed}
+    for name in closed:
+        (engine.destination / name).chmod(0o700)
+    # What the group could write to, and what is nobody's copy.
+    (engine.destination / "processed" / "empty.dat").chmod(0o666)
+    (engine.destination / "mine.txt").touch(0o600)
+    verdict = seen(engine)
+    assert verdict.outcome is Outcome.DIFFERENT
+    assert "2 files and 1 folder cannot be read by the group" in verdict.sentence
+    assert bring(engine) == (".", "processed")
+    assert seen(engine).outcome is Outcome.VERIFIED
+    assert {name: (engine.destination / name).stat().st_ino for name in closed} == inodes
+    assert stat.S_IMODE((engine.destination / "processed" / "empty.dat").stat().st_mode) == 0o644
+    assert stat.S_IMODE((engine.destination / "mine.txt").stat().st_mode) == 0o600
+    assert bring(engine) == ()
+
+
+def test_a_destination_that_is_closed_itself_is_told_and_mended_over_lftp(
+    at_desy: Callable[..., DesyEngine],
+) -> None:
+    engine = at_desy("sftp", settings=PROCESSED)
+    bring(engine)
+    engine.destination.chmod(0o700)
+    verdict = seen(engine)
+    assert (verdict.outcome, verdict.counts) == (Outcome.DIFFERENT, {Difference.CLOSED: 1})
+    assert bring(engine) == (".",)
+    assert seen(engine).outcome is Outcome.VERIFIED
+
+
+@as_root
+@pytest.mark.parametrize("kind", LFTP)
+def test_the_share_keeps_its_group_and_its_bit_over_lftp(
+    desy: Desy, at_desy: Callable[..., DesyEngine], kind: str
+) -> None:
+    engine = at_desy(kind, settings=PROCESSED)
+    share = engine.destination.parent
+    os.chown(share, 0, SHARE)
+    share.chmod(0o2770)
+    engine.traits = engine.facts().traits
+    bring(engine)
+    found = [engine.destination, *engine.destination.rglob("*")]
+    # As earlier versions, and people who copy by hand, leave it.
+    for path in found:
+        os.chown(path, 0, 0)
+        path.chmod(stat.S_IMODE(path.stat().st_mode) & 0o770)
+    assert seen(engine).outcome is Outcome.DIFFERENT
+    with Folder(desy, "second night") as folder:
+        folder.mkdir()
+        (folder / "frame.cbf").write_bytes(noise("second", 1000))
+        assert bring(engine) == (".", "processed")
+        assert seen(engine).outcome is Outcome.VERIFIED
+    found = [engine.destination, *engine.destination.rglob("*")]
+    assert "frame.cbf" in {path.name for path in found}
+    assert {path.stat().st_gid for path in found} == {SHARE}
+    assert all(path.stat().st_mode & stat.S_ISGID for path in found if path.is_dir())
+
+
+def group_findings(engine: Engine) -> list[str]:
+    facts = parse_facts(engine.probe())
+    found = [finding for finding in judge(facts, engine.beamtime, engine.site) if finding.name == "group"]
+    assert all(finding.ok for finding in found)
+    return [finding.sentence for finding in found]
+
+
+@as_root
+def test_a_share_that_does_not_let_the_group_in_is_told(engine: Engine) -> None:
+    share = engine.destination.parent
+    os.chown(share, 0, SHARE)
+    # Something is in it: it is mounted.
+    (share / "other").touch()
+    for mode, told in ((0o2770, []), (0o2700, [f"{share} does not let the group"])):
+        share.chmod(mode)
+        found = group_findings(engine)
+        assert len(found) == len(told)
+        assert all(one in said for one, said in zip(told, found, strict=True))
+    share.chmod(0o770)
+    (said,) = group_findings(engine)
+    assert "belongs to the group root" in said
+    share.chmod(0o2770)
+    engine.destination.mkdir()
+    engine.destination.chmod(0o2710)
+    (said,) = group_findings(engine)
+    assert f"{engine.destination} does not let the group" in said
+    engine.beamtime = engine.beamtime.model_copy(update={"group_access": "keep"})
+    assert group_findings(engine) == []

@@ -14,7 +14,7 @@ from desy_engine import KINDS
 from beamferry import lftp
 from beamferry.lab import desy_tree
 from beamferry.lab.desy_faults import DesyFaults
-from beamferry.lab.desy_tree import HARD_NAMES, TOKEN, UNREADABLE
+from beamferry.lab.desy_tree import BEAMTIME, HARD_NAMES, TOKEN, UNREADABLE
 from beamferry.lab.visit import set_times, walk
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ def test_what_is_there_already_is_not_to_do(desy: Desy, at_desy: Callable[..., D
         pytest.skip("this awk is not installed")
     engine = at_desy(awk=awk)
     shutil.copytree(desy.tree, engine.destination)
+    # As the transfer makes it: the group can read.
+    (engine.destination / f"beamtime-metadata-{BEAMTIME}.json").chmod(0o644)
     (engine.destination / "raw" / "p07_00001.nxs").write_bytes(b"short")
     os.utime(engine.destination / "processed" / "notes.txt", (1, 1))
     shutil.rmtree(engine.destination / "raw" / "empty folder")

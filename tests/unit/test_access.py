@@ -71,6 +71,30 @@ def printed(values: dict[str, str]) -> str:
     return "".join(f"{key}={value}\n" for key, value in values.items())
 
 
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        ({}, None),
+        (
+            {"closed_folder": "700 /mnt/rds/diamond 1"},
+            "/mnt/rds/diamond 1 does not let the group lab in (mode 700)",
+        ),
+        ({"new_group": "mbcx9cd4"}, "belongs to the group mbcx9cd4, not to lab"),
+        ({"keeps_modes": "no", "new_group": "mbcx9cd4"}, None),
+        ({"keeps_modes": "no", "new_mode": "600"}, "the mode 600: the group cannot read them"),
+        # An answer of an earlier version.
+        ({"root_group": "", "new_group": "", "new_mode": ""}, None),
+    ],
+)
+def test_what_keeps_the_group_out_is_told_and_stops_nothing(seen: dict[str, str], said: str | None) -> None:
+    usual = {"root_group": "lab", "new_group": "lab", "new_mode": "644", "closed_folder": ""}
+    found = [finding for finding in judged(**usual | seen) if finding.name == "group"]
+    assert [finding.ok for finding in found] == [True] * (said is not None)
+    assert said is None or said in found[0].sentence
+    kept = VISIT.model_copy(update={"group_access": "keep"})
+    assert "group" not in [finding.name for finding in judge(Facts(HEALTHY | usual | seen), kept, SITE)]
+
+
 def judged(**changes: str) -> tuple[Finding, ...]:
     return judge(Facts(HEALTHY | changes), VISIT, SITE)
 

@@ -5,22 +5,26 @@
 # A census is a sorted list of NUL-terminated records PATH//TYPE//SIZE//MTIME//LINKTARGET: find's %P never
 # holds '//', so the first one ends the path. TYPE is f, d, l or o (anything else).
 
-# Prints the part of find's words that tells of an entry, in a file, if the group cannot read it: members of the group
-# are others to a file of another group.
-closed_words() { # TYPE BITS GROUP FILE: the type as in a census, the bits as others have them
-  [[ -n $3 ]] || return 0
-  printf ' \\( '
-  [[ $3 == own ]] || printf -- '-gid %d ' "$3"
-  printf -- '-perm -00%d0 ' "$2"
-  [[ $3 == own ]] || printf -- '-o ! -gid %d -perm -000%d ' "$3" "$2"
-  printf -- '-o -fprintf %s "%%P//%s//0//0//\\0" \\)' "$(quoted "$4")" "$1"
+# Prints find's words for what a group, a number or "own" for that of each entry, can read: its members are others to
+# what belongs to another group.
+readable() { # BITS GROUP: the bits as others have them
+  if [[ $2 == own ]]; then
+    printf -- '-perm -00%d0 ' "$1"
+  else
+    printf -- '-gid %d -perm -00%d0 -o ! -gid %d -perm -000%d ' "$2" "$1" "$2" "$1"
+  fi
+}
+
+# Prints the part of find's words that tells of an entry in a file unless what is asked for is so.
+unless() { # WORDS TYPE FILE: the type as in a census
+  [[ -z $1 ]] || printf -- ' \\( %s-o -fprintf %s "%%P//%s//0//0//\\0" \\)' "$1" "$(quoted "$3")" "$2"
 }
 
 # Prints a POSIX shell script that lists a folder, the same for both ends but for records "//" that follow what has a
 # mode at the source that RDS is not to have, see drop_marks. With files the folder is the one at RDS; the second one
-# gets what the group, a number or "own" for that of each entry, cannot read.
-census_script() { # FOLDER [FILE-FOR-THE-PARTIAL-FOLDERS [FILE-FOR-WHAT-IS-CLOSED GROUP]]
-  local path kind shut=${3:-} group=${4:-} unsafe_file='' unsafe_folder=''
+# gets the files and folders of which find's words are not so.
+census_script() { # FOLDER [FILE-FOR-THE-PARTIAL-FOLDERS [FILE WORDS-FOR-FILES WORDS-FOR-FOLDERS]]
+  local path kind other=${3:-} files_well=${4:-} folders_well=${5:-} unsafe_file='' unsafe_folder=''
   if (($# < 2)); then
     unsafe_file=' \( ! -perm /6002 -o -printf "//\0" \)' unsafe_folder=' \( ! -perm /4002 -o -printf "//\0" \)'
   fi
@@ -40,15 +44,15 @@ census_script() { # FOLDER [FILE-FOR-THE-PARTIAL-FOLDERS [FILE-FOR-WHAT-IS-CLOSE
     path=$(printf '%s' "./${path%/}" | sed 's/[][*?\\]/\\&/g')
     printf ' -o \\( %s-path %s -prune \\)' "$kind" "$(quoted "$path")"
   done
-  printf '%s' ' -o -type f -printf "%P//f//%s//%Ts//\0"' "$unsafe_file" "$(closed_words f 4 "$group" "$shut")"
-  printf '%s' ' -o -type d -printf "%P//d//0//0//\0"' "$unsafe_folder" "$(closed_words d 5 "$group" "$shut")"
+  printf '%s' ' -o -type f -printf "%P//f//%s//%Ts//\0"' "$unsafe_file" "$(unless "$files_well" f "$other")"
+  printf '%s' ' -o -type d -printf "%P//d//0//0//\0"' "$unsafe_folder" "$(unless "$folders_well" d "$other")"
   printf '%s\n' ' -o -type l -printf "%P//l//0//0//%l\0" -o -printf "%P//o//0//0//\0"'
-  [[ -n $group ]] || return 0
+  [[ -n $folders_well ]] || return 0
   # The folder itself has no name below itself.
   # shellcheck disable=SC2016  # meant for the shell that runs it
-  printf 'code=$?\nfind . -maxdepth 0 -type d%s\n' "$(closed_words d 5 "$group" "$shut.itself")"
+  printf 'code=$?\nfind . -maxdepth 0 %s\n' "$(unless "$folders_well" d "$other.itself")"
   # shellcheck disable=SC2016
-  printf '[ ! -s %s.itself ] || printf ".//d//0//0//\\0" >>%s\nexit $code\n' "$(quoted "$shut")" "$(quoted "$shut")"
+  printf '[ ! -s %s.itself ] || printf ".//d//0//0//\\0" >>%s\nexit $code\n' "$(quoted "$other")" "$(quoted "$other")"
 }
 
 # Takes the records "//" out of what was listed, and sets `unsafe_modes` to how many there were: files with a setuid or

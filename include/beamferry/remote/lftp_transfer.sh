@@ -2,7 +2,7 @@
 # Fetches what W/todo lists of one folder, over several connections of lftp.
 #
 #   lftp_transfer.sh --work W --folder NAME --streams N --limit BYTES-PER-SECOND --stall SECONDS --destination D
-#                    FACILITY'S ARGUMENTS (see lftp.sh)
+#                    [--group-access read|write --group GID|own] FACILITY'S ARGUMENTS (see lftp.sh)
 #
 # NAME "." stands for the files that lie beside the folders; a limit of 0 is none. Each connection is an lftp of its
 # own with its share of the files. A file arrives under a name made of its path, size and time, in a folder that
@@ -31,7 +31,7 @@ require lftp ssh awk find sort xargs stat touch pgrep readlink
 # MiB that a trial of the destination writes at most.
 readonly MOST_TRIED=16384
 
-work='' folder='' streams=1 limit=0 destination=''
+work='' folder='' streams=1 limit=0 destination='' group_access='' group=''
 while (($#)); do
   case $1 in
     --work) work=${2:-} && shift 2 ;;
@@ -40,12 +40,16 @@ while (($#)); do
     --limit) limit=${2:-} && shift 2 ;;
     --stall) stall=${2:-} && shift 2 ;;
     --destination) destination=${2:-} && shift 2 ;;
+    --group-access) group_access=${2:-} && shift 2 ;;
+    --group) group=${2:-} && shift 2 ;;
     *) far_argument "$1" "${2:-}" || refuse "lftp_transfer.sh: unknown argument $1" && shift 2 ;;
   esac
 done
 [[ -n $work && -n $folder && -n $destination ]] || refuse "lftp_transfer.sh: --work, --folder and --destination are needed"
 [[ $streams =~ ^[1-9][0-9]?$ && $limit =~ ^[0-9]+$ && $stall =~ ^[0-9]+$ ]] ||
   refuse "lftp_transfer.sh: --streams, --limit and --stall must be numbers"
+[[ "$group_access $group" =~ ^(( )|((read|write) ([0-9]+|own)))$ ]] ||
+  refuse "lftp_transfer.sh: --group-access must be read or write, --group a number or own"
 [[ -s $work/todo.totals && -s $work/modify_window && -e $work/todo && -e $work/source.census ]] ||
   lists_are_gone "$work"
 far_ready
@@ -58,6 +62,13 @@ read -r files_total bytes_total <"$work/todo.totals"
 read -r window <"$work/modify_window"
 # Each folder has its own: when it is whole, nothing in there is of use.
 staging=.beamferry-partial/.beamferry-lftp/$(printf '%s' "$folder" | sha256sum | cut -c1-16)
+[[ $group_access != write ]] || data_umask=002
+resolve_destination
+# First, as new folders and files take their group from those above.
+if [[ -s $work/closed ]]; then
+  ask_agent open destination "$destination" list "$work/closed" folder "$folder" access "$group_access" group "$group" \
+    >/dev/null || finish $?
+fi
 prepare_destination "$staging"
 staging=$destination/$staging
 partial=$destination/.beamferry-partial

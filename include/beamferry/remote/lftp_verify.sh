@@ -100,7 +100,8 @@ list_source "$out/source.census"
 : >"$out/partials"
 : >"$scratch/destination.raw"
 if [[ -d $destination ]]; then
-  census_script "$destination" "$out/partials" "$scratch/closed" "$group" >"$scratch/destination.sh"
+  census_script "$destination" "$out/partials" "$scratch/closed" "${group:+$(readable 4 "$group")}" \
+    "${group:+$(readable 5 "$group")}" >"$scratch/destination.sh"
   near_code=0
   sh -s <"$scratch/destination.sh" >"$scratch/destination.raw" 2>"$scratch/destination.errors" || near_code=$?
   if ((near_code)); then

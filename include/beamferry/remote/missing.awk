@@ -1,12 +1,15 @@
 # Reads a source's census and finds the files that the destination's census lacks, by path, size and time. Writes
 # `todo` (their records), `totals` ("FILES BYTES" of them) and `stats` (see lftp_dry_run.sh).
 #
-# Variables: damaged = paths, NUL-terminated, that are to be fetched whatever size and time say; destination = a census, sorted as the source's; window = seconds by which times may differ.
+# Variables: closed = records, sorted too, of what of the destination has to be opened to the group; open = where those of
+# them go that are copies, and are not fetched again, the destination itself as "."; damaged = paths, NUL-terminated, that are to be fetched whatever size and time say; destination = a census, sorted as the source's; window = seconds by which times may differ.
 BEGIN {
   RS = "\0"
   while ((getline path < damaged) > 0) is_damaged[path] = 1
   printf "" > todo
+  printf "" > open
   advance()
+  advance_closed()
 }
 
 {
@@ -21,17 +24,26 @@ BEGIN {
   while (there != "" && there < path "//") advance()
   if (field[1] == "d") {
     if (there != path "//" || kind != "d") unmade[folder]++
+    else note_closed()
     next
   }
   files[folder]++
   bytes[folder] += field[2]
-  if (there == path "//" && kind == "f" && size == field[2] && near(modified, field[3]) && !(path in is_damaged)) next
+  if (there == path "//" && kind == "f" && size == field[2] && near(modified, field[3]) && !(path in is_damaged)) {
+    note_closed()
+    next
+  }
   printf "%s//f//%s//%s//%c", path, field[2], field[3], 0 > todo
   lacking[folder]++
   missing[folder] += field[2]
 }
 
 END {
+  while (shut != "") advance_closed()
+  if (itself) {
+    if (!("." in files)) { name[++folders] = "."; files["."] = bytes["."] = lacking["."] = missing["."] = 0 }
+    unmade["."]++
+  }
   printf "" > stats
   for (i = 1; i <= folders; i++) {
     printf "folder %.0f %.0f %.0f %.0f %d %s\n", files[name[i]], bytes[name[i]], lacking[name[i]], missing[name[i]], \
@@ -53,6 +65,25 @@ function advance(   record, at, part) {
   kind = part[1]
   size = part[2]
   modified = part[3]
+}
+
+# Keeps the record of a copy that has to be opened.
+function note_closed() {
+  while (shut != "" && shut < path "//") advance_closed()
+  if (shut != path "//") return
+  printf "%s%c", shut_record, 0 > open
+  unmade[folder]++
+}
+
+# The next entry that has to be opened, as advance() has it; the destination itself is no entry of the source.
+function advance_closed() {
+  shut = ""
+  if ((getline shut_record < closed) <= 0) return
+  shut = substr(shut_record, 1, index(shut_record, "//") + 1)
+  if (shut != ".//") return
+  printf "%s%c", shut_record, 0 > open
+  itself = 1
+  advance_closed()
 }
 
 function near(a, b) {

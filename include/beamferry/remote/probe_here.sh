@@ -57,6 +57,20 @@ group_given() { # FOLDER
   done
 }
 
+# The first folder, from the destination root on, that the group of the root cannot look into: MODE PATH.
+closed_folder() { # FOLDER
+  local at=$1 found='' mode group root_group
+  root_group=$(stat -L -c %g -- "$root")
+  while :; do
+    read -r mode group < <(stat -L -c '%a %g' -- "$at")
+    [[ $group == "$root_group" ]] && mode=$((8#$mode >> 3 & 7)) || mode=$((8#$mode & 7))
+    (((mode & 5) == 5)) || found=$at
+    [[ $at == "$root"/* ]] || break
+    at=$(dirname -- "$at")
+  done
+  [[ -z $found ]] || stat -L -c '%a %n' -- "$found"
+}
+
 probe_destination() {
   local there writable reason
   say root_exists "$(yes_or_no test -d "$root")"
@@ -67,6 +81,8 @@ probe_destination() {
   while [[ ! -d $there ]]; do there=$(dirname -- "$there"); done
   case $there/ in "$root"/*) ;; *) there=$root ;; esac
   say share_group "$(group_given "$there")"
+  say root_group "$(stat -L -c %G -- "$root")"
+  say closed_folder "$(closed_folder "$there")"
   say file_system "$(stat -f -c %T -- "$there")"
   say bytes_free "$(df -P -B1 -- "$there" 2>/dev/null | awk 'NR == 2 { print $4 }')"
   # "-" or 0 of 0 where inodes are not counted, as on btrfs and CIFS.
@@ -77,6 +93,8 @@ probe_destination() {
     trap 'rm -rf -- "${trial:-}"' EXIT
     if reason=$( (umask 022 && echo x >"$trial/file" && mv -- "$trial/file" "$trial/renamed") 2>&1); then
       writable=yes
+      say new_mode "$(stat -c %a -- "$trial/renamed")"
+      say new_group "$(stat -c %G -- "$trial/renamed")"
       chmod 640 -- "$trial/renamed" 2>/dev/null
       say keeps_modes "$(yes_or_no test "$(stat -c %a -- "$trial/renamed")" = 640)"
       touch -d @1000000001 -- "$trial/renamed" 2>/dev/null

@@ -6,10 +6,12 @@
 # them, and leaves through finish: whatever happens there is a result.json.
 
 export LC_ALL=C
-# Our own notes are for this account alone; what lands on RDS gets the modes that any copying there would give it.
+# Our own notes are for this account alone; what lands on RDS gets the modes that any copying there would give it, or
+# those that the entry wants.
 umask 077
+data_umask=022
 become_data() { # COMMAND...: in the place of a subshell, as a job in the background is one
-  umask 022
+  umask "$data_umask"
   exec "$@"
 }
 as_data() { # COMMAND...
@@ -264,7 +266,7 @@ resolve_destination() { # or ends the job with 70 or 11
 
 # Does the same, and makes the folder, and one of the transfer's own below it, through no link.
 prepare_destination() { # BELOW: or ends the job with 70 or 11
-  destination=$(ask_agent prepare destination "$destination" below "$1") || no_destination $?
+  destination=$(ask_agent prepare destination "$destination" below "$1" umask "$data_umask") || no_destination $?
 }
 
 # Stays in the folder that was prepared, whatever somebody puts into its place from now on; to be left with a subshell.

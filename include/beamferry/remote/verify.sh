@@ -104,7 +104,8 @@ arrived() {
 
 start_ticker
 census_script "$far_folder" >"$scratch/source.sh"
-census_script "$destination" "$out/partials" "$scratch/closed" "$group" >"$scratch/destination.sh"
+census_script "$destination" "$out/partials" "$scratch/closed" "${group:+$(readable 4 "$group")}" \
+  "${group:+$(readable 5 "$group")}" >"$scratch/destination.sh"
 answered "$scratch/source.errors" "$CENSUS_BYTES" "${far[@]}" sh -s < <(
   echo "echo $BEGUN"
   cat "$scratch/source.sh"
