@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from itertools import chain, repeat
+from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 # Seconds between the first looks of the task that started a job, and between all that follow.
 _FIRST, _THEN = (0.3, 0.5, 1.0), 2.0
+# Seconds after which a task that waits notices that it is asked to end: a signal does not end a sleep.
+_STEP = 0.2
 # Seconds after which a job is one that takes hours, and seconds between the looks at such a one.
 LONG, SELDOM = 600, 30
 
@@ -21,6 +24,13 @@ def in_the_task(seconds: float) -> Iterator[float]:
             return
         yield min(pause, seconds)
         seconds -= pause
+
+
+def pause(seconds: float, is_over: Callable[[], bool]) -> None:
+    """Sleep for so long, or until it is over before that time."""
+    end = monotonic() + seconds
+    while not is_over() and (left := end - monotonic()) > 0:
+        sleep(min(left, _STEP))
 
 
 def until_next_look(waited: float, shortest: int) -> int:

@@ -321,3 +321,32 @@ def test_the_plugin_has_the_five_places_and_its_api_is_made_for_the_api_server_a
 
     places = ["nav", "dashboard", "dag", "dag_run", "base"] if _BUNDLE.exists() else []
     assert done.stdout.strip().splitlines()[-1] == str(places)
+
+
+@pytest.mark.parametrize(
+    ("process", "loaded"), [("scheduler", True), ("celery", True), ("api-server", False), ("dags", False)]
+)
+def test_tasks_are_forked_from_a_process_that_has_loaded_what_they_need(process: str, loaded: bool) -> None:
+    import subprocess
+    import sys
+
+    code = (
+        f"import sys; sys.argv = ['airflow', '{process}']; from beamferry.web.plugin import BeamferryPlugin as P; "
+        "P.on_load(); print('beamferry.airflow.operators' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == str(loaded)
+
+
+def test_what_tasks_need_and_is_not_there_leaves_the_scheduler_alive_and_is_told() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; sys.argv = ['airflow', 'scheduler']; sys.modules['paramiko'] = None; "
+        "from beamferry.web.plugin import BeamferryPlugin as P; P.on_load()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "The tasks of beamtimes cannot be loaded" in done.stdout + done.stderr
+    assert "paramiko" in done.stdout + done.stderr

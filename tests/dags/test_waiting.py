@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from contextlib import contextmanager
 from datetime import date
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from beamferry.looks import in_the_task
 from beamferry.remote import Question
 from beamferry.remote.home_files import Completed
 from beamferry.remote.starts import parse_start
+from waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -140,11 +142,11 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], None]], 
     def instead(do: Callable[[int], None]) -> list[float]:
         seconds: list[float] = []
 
-        def sleep(time: float) -> None:
+        def pause(time: float, _: Callable[[], bool]) -> None:
             seconds.append(time)
             do(len(seconds))
 
-        monkeypatch.setattr(jobs, "time", SimpleNamespace(sleep=sleep))
+        monkeypatch.setattr(jobs, "pause", pause)
         return seconds
 
     return instead
@@ -152,8 +154,6 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], None]], 
 
 def ended(chain: Chain) -> Callable[[int], None]:
     """Waits for the job's end in place of the time that a test does not measure."""
-    from waiting import wait_for
-
     return lambda _: wait_for(lambda: chain.rds.status().state == "finished", "the job ended", 30)
 
 
@@ -241,6 +241,38 @@ def test_a_person_who_ends_a_task_in_its_last_moment_ends_its_job_too(
     with pytest.raises(TaskDeferred):
         chain.task().begin(chain.context())
     assert (chain.rds.status().state == "running") == goes_on
+
+
+def test_a_task_that_is_ended_while_it_talks_to_airflow_takes_its_job_along(
+    chain: Chain, slept: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One question at a time: that for the task's state cannot be asked before the one under way is answered."""
+    from airflow.sdk.exceptions import TaskDeferred
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    asking = threading.Lock()
+    task = chain.task()
+    chain.work(f"echo '{json.dumps(PROGRESS)}' >$BEAMFERRY_JOB/progress.json\nsleep 600\n")
+
+    def states(**_: Any) -> dict[str, Any]:
+        with asking:
+            return {"run-1": {"transfer": "failed"}}
+
+    keep = Store.set
+
+    def interrupted(store: Store, key: str, value: Any) -> None:
+        if key == "progress":
+            with asking:
+                task.on_kill()
+        keep(store, key, value)
+
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", staticmethod(states))
+    monkeypatch.setattr(Store, "set", interrupted)
+    progress = chain.rds.home / JOB.folder / "progress.json"
+    slept(lambda _: wait_for(progress.exists, "progress is told", 30))
+    with pytest.raises(TaskDeferred):
+        task.begin(chain.context())
+    assert (chain.rds.status().state, chain.rds.status().exit_code) == ("finished", 143)
 
 
 def killed(monkeypatch: pytest.MonkeyPatch, task: Any, state: str) -> Callable[[int], None]:

@@ -35,7 +35,6 @@ esac
 _ASKS = """\
 #!/bin/bash
 case $2,${3##*/},$4 in
-  -c,*) echo 3.11.0 && exit ;;
   *,agent.pyz,compare | *,agent.pyz,forget | *,agent.pyz,mark | *,agent.pyz,publish | *,agent.pyz,recall) ;;
   *,agent.pyz,remember | *,agent.pyz,select | *,agent.pyz,suspect | *,agent.pyz,resolve) ;;
   *,agent.pyz,prepare | *,agent.pyz,discard) ;;

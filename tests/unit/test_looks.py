@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beamferry import looks
 from beamferry.looks import in_the_task, until_next_look
 
 
@@ -35,3 +36,21 @@ def test_a_task_looks_early_first_and_then_every_two_seconds() -> None:
 def test_a_task_waits_as_long_as_it_may(seconds: int) -> None:
     assert sum(in_the_task(seconds)) == pytest.approx(seconds)
     assert all(pause > 0 for pause in in_the_task(seconds))
+
+
+def test_a_pause_ends_when_what_is_waited_for_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, slept = [0.0], []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr(looks, "monotonic", lambda: now[0])
+    monkeypatch.setattr(looks, "sleep", sleep)
+    looks.pause(0.5, lambda: False)
+    assert slept == pytest.approx([0.2, 0.2, 0.1])
+    looks.pause(100, lambda: now[0] > 1)
+    assert 1 < now[0] < 1.5
+    slept.clear()
+    looks.pause(100, lambda: True)
+    assert slept == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from zoneinfo import ZoneInfo
@@ -16,7 +15,7 @@ from beamferry.airflow.login import NOTICE, AttendedJobTrigger, AttendedTask
 from beamferry.airflow.policy import POLL_SECONDS, WAIT_SECONDS
 from beamferry.airflow.triggers import ENDED, KILLED, OtherJobTrigger, state_now
 from beamferry.errors import BeamferryError, PermanentError, TransientError
-from beamferry.looks import in_the_task
+from beamferry.looks import in_the_task, pause
 from beamferry.remote import Job, Status, parse_status
 from beamferry.remote.starts import Busy, Started, parse_start
 
@@ -33,8 +32,8 @@ if TYPE_CHECKING:
 RECONNECTS = 20
 # Seconds for what the agent is asked of a job; "stop" waits up to 15 seconds for a process group to end.
 VERB_TIMEOUT = 90.0
-# A worker's task that is ended has five seconds left.
-WORKER_TIMEOUT = 3.0
+# A worker's task that is ended has five seconds left, in which it may have to ask twice for its state.
+WORKER_TIMEOUT = 1.5
 
 
 @dataclass(frozen=True)
@@ -123,9 +122,8 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
             self.log.info("Job '%s' on RDS-SSH: %s", self.part, how.how)
             if (status := self.wait_here(context, session, how)) is not None:
                 return self.conclude(context, session, status)
-        if not self.asked_to_end:
-            # Whoever ended the task in its last seconds may not be told to it any more.
-            self.stop_if_over()
+        # That somebody ended the task in its last seconds may not be told to it any more.
+        self.stop_if_over()
         return self.wait(context, notice_at, how.generation)
 
     def wait_here(self, context: Context, session: Session, how: Started) -> Status | None:
@@ -133,7 +131,7 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
         told = None
         pauses = (0.0,) if how.how == "finished" else in_the_task(WAIT_SECONDS)
         for looks, seconds in enumerate(pauses, 1):
-            time.sleep(seconds)
+            pause(seconds, lambda: self.asked_to_end)
             if self.asked_to_end:
                 return None
             try:
@@ -294,8 +292,9 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
         A worker that is shut down ends its tasks in the same way; then the job goes on, and the next try attaches.
         """
         self.asked_to_end = True
+        # Nothing can be asked while the task itself asks Airflow something: then it looks again afterwards.
         if self.generation is not None and (state := self.stop_if_over()) not in ENDED:
-            self.log.warning("The job on RDS-SSH goes on for the next try: the task is %s", state)
+            self.log.warning("The job on RDS-SSH goes on for the next try, as the task is %s", state)
 
     def stop_if_over(self) -> str:
         """Stop the job's processes where a person ended the task for good; return the task's state."""

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 # Seconds from its start in which no trigger fires. Airflow 3.3.2 takes the executor's late "success" of a task that
 # has just deferred for a kill where the trigger was faster than the scheduler's loop (apache/airflow#67287, #72716).
-QUIET_SECONDS = 5.0
+# On a busy machine that loop stands still for up to ten seconds; five more are for what it then has to do.
+QUIET_SECONDS = 15.0
 # What a shell reports for a process that was killed; the operator reads it as "died, start again".
 KILLED = 137
 # A job leaves a sign of life every two seconds; one that left none for so long may be dead, and the agent knows.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 from functools import cached_property
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,20 @@ class BeamferryPlugin(AirflowPlugin):
     """What Airflow loads; each of its processes does, and only the API server asks for what is in it."""
 
     name = "beamferry"
+
+    @classmethod
+    def on_load(cls, *_: Any, **__: Any) -> None:
+        """Import what each task of a beamtime needs, in the processes that tasks are forked from.
+
+        It takes half a second of a processor, and a run has seven tasks.
+        """
+        if sys.argv[1:2] not in (["scheduler"], ["celery"]):
+            return
+        try:
+            import_module("beamferry.airflow.dag")
+        except ImportError:
+            # Each task then says so itself; here an error would take the board away.
+            _LOG.exception("The tasks of beamtimes cannot be loaded. Install what is named below")
 
     @cached_property
     def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
