@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from beamferry.errors import PermanentError
-from beamferry.remote import Job
-from beamferry.remote.home_files import Completed
+from beamferry.remote import Completed, Job
 
 DEAD = '{"state":"dead","exit_code":null,"heartbeat_age":99,"generation":"g","progress":null}\n'
 

@@ -715,6 +715,26 @@ def test_the_job_keeps_its_files_and_its_scripts_to_itself(rds: Callable[..., st
         assert (folder / name).stat().st_mode & 0o077 == 0, name
 
 
+def test_habits_of_the_account_do_not_reach_the_script(rds: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / bundle_folder() / "work.sh").write_text('env -0 >"$BEAMFERRY_JOB/stats" && mktemp')
+    (tmp_path / "start_file").write_text("set -C\n")
+    habits = (
+        *("POSIXLY_CORRECT=1", "SHELLOPTS=noclobber", f"TMPDIR={tmp_path}/nowhere", "RSYNC_RSH=false"),
+        *(f"BASH_ENV={tmp_path}/start_file", "LC_ALL=de_DE.UTF-8", "SSH_AUTH_SOCK=/agent"),
+    )
+    question = start(JOB)
+    answer = rds(question._replace(command=("env", *habits, *question.command)))
+    assert how(answer) == "started"
+    assert wait_for(rds, JOB, "finished").exit_code == 0
+    found = dict(
+        item.split("=", 1) for item in (tmp_path / JOB.folder / "stats").read_text().split("\0") if item
+    )
+    assert set(found).isdisjoint({"POSIXLY_CORRECT", "SHELLOPTS", "TMPDIR", "RSYNC_RSH", "BASH_ENV"})
+    assert (found["LC_ALL"], found["SSH_AUTH_SOCK"]) == ("C", "/agent")
+    assert found["BEAMFERRY_JOB"] == str(tmp_path / JOB.folder)
+    assert found["BEAMFERRY_GENERATION"] == answer.split()[1]
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -29,7 +29,7 @@ probe_tools() { # TOOL...
   say bash "$BASH_VERSION"
   local tool
   local -a missing=()
-  for tool in "$@" awk find flock setsid sort uniq sed shuf sha256sum base64 xargs pgrep readlink stat; do
+  for tool in "$@" awk find flock sort uniq sed shuf sha256sum base64 xargs pgrep readlink stat; do
     command -v "$tool" >/dev/null || missing+=("$tool")
   done
   # shellcheck disable=SC2154  # set by the script that sources this
