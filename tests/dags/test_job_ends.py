@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from beamferry.errors import PermanentError
-from beamferry.remote import Job
+from beamferry.remote import Completed, Job
 
 DEAD = '{"state":"dead","exit_code":null,"heartbeat_age":99,"generation":"g","progress":null}\n'
 
@@ -23,7 +23,7 @@ def test_a_job_that_left_no_exit_code_is_not_called_killed_where_its_folder_take
         proved.append(folder)
         raise PermanentError("rds-home-full", "The home folder is full", "make room")
 
-    session = SimpleNamespace(checked=lambda *_, **__: DEAD, prove=prove)
+    session = SimpleNamespace(run=lambda *_, **__: Completed(0, DEAD, ""), prove=prove)
     task: Any = SimpleNamespace(
         job=Job("diamond_mg25682-2", "transfer"),
         part="transfer",
