@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from beamferry.remote import bundle
+from beamferry_agent import environment
 from beamferry_agent.environment import tool_environment
 
 if TYPE_CHECKING:
