@@ -19,7 +19,7 @@ import pytest
 from beamferry.lab.host import Host
 from beamferry.lab.keys import make_key, public_key
 from beamferry.lab.settings import free_port
-from beamferry.remote import Job, Question, Status, bundle, bundle_folder, parse_status
+from beamferry.remote import Job, Question, Status, answer_of, bundle, bundle_folder, parse_status
 from beamferry.remote.starts import Owner
 from waiting import wait_for
 
@@ -74,14 +74,15 @@ class Rds:
         (folder / "work.sh").write_text("sleep 600\n")
 
     def said(self, question: Question) -> str:
-        return subprocess.run(
+        done = subprocess.run(
             question.command,
             cwd=self.home,
             input=question.request,
             capture_output=True,
             text=True,
             check=True,
-        ).stdout
+        )
+        return answer_of(done.stdout)
 
     def start(self, *arguments: str) -> str:
         """Start a job and return its generation."""

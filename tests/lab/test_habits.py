@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 from engine import Engine
+from test_errors import of_registry
+from test_permissions import CHOICE, Chain
 
 from beamferry import access, lftp_complaints, login, rsync
+from beamferry.access import Facts
 from beamferry.beamtime import Level
 from beamferry.complaints import interpret_exit
 from beamferry.errors import BeamferryError, PermanentError
+from beamferry.remote import Session, script_command
 from beamferry.ssh_complaints import refused_configuration
 from beamferry.verification import Outcome
 from fuse_server import apart
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from engine import Scripts
 
     from beamferry.access import Finding
+    from beamferry.lab import Lab
     from beamferry.lab.host import Host
 
 # What people write below `Host *`; {port} is one that is taken.
@@ -245,3 +250,72 @@ def test_a_complaint_of_ssh_is_told_before_a_person_is_asked_to_log_in(attended:
     look = login.check(attended.beamtime, rsync.ssh_words(attended.beamtime))
     session = login.parse_session(attended.said("login.sh", look[2:]))
     check_complaint(refused_configuration(session.reason), words, "Diamond")
+
+
+# The start files of the account on RDS-SSH.
+
+START_FILES = {
+    "a welcome": "echo Welcome",
+    "a welcome without a line's end": "printf 'Welcome '",
+    "noclobber": "set -o noclobber; export SHELLOPTS",
+    "strict": "set -eu; export SHELLOPTS",
+    "posix": "export POSIXLY_CORRECT=1",
+    "a folder that is not there": "export TMPDIR=/not/there",
+    "a start file of all shells": "echo 'echo Hello; cd /' >~/.hello; export BASH_ENV=~/.hello",
+    "another shell in all shells": "echo 'exec sleep 0' >~/.hello; export BASH_ENV=~/.hello",
+    "options of tools": "export GREP_OPTIONS=-v RSYNC_RSH=false CDPATH=/ TAR_OPTIONS=-z LS_BLOCK_SIZE=1M",
+}
+ENDED = {
+    "another shell": "exec sh",
+    "another program": "exec cat >/dev/null",
+    "an end": "exit 0",
+    "no end": "exec yes",
+}
+
+
+@pytest.fixture
+def start_file(lab: Lab) -> Iterator[Callable[[str], None]]:
+    """Has the account's shells on RDS-SSH begin with a script."""
+    try:
+        yield lambda script: lab.rds.begin_log_ins(f"{script}\n")
+    finally:
+        lab.rds.greet(None)
+
+
+@pytest.mark.usefixtures("needs_namespaces")
+@pytest.mark.parametrize("script", START_FILES.values(), ids=START_FILES.keys())
+def test_a_start_file_on_rds_ssh_changes_nothing(
+    lab: Lab, start_file: Callable[[str], None], script: str
+) -> None:
+    beamtime, site = of_registry(lab)
+    start_file(script)
+    with lab.rds_client() as client:
+        session = Session(client)
+        session.install()
+        chain = Chain(lab, session, beamtime, site)
+        facts, _ = chain.dry_run()
+        assert [found.sentence for found in access.judge(facts, beamtime, site) if not found.ok] == []
+        told = session.greeted()
+    assert ("'Welcome'" in told) == ("Welcome" in script)
+    assert ("~/.bashrc" in told) == bool(told)
+
+
+@pytest.mark.usefixtures("needs_namespaces")
+@pytest.mark.parametrize("script", ENDED.values(), ids=ENDED.keys())
+def test_a_start_file_that_ends_the_shell_is_named(
+    lab: Lab, start_file: Callable[[str], None], script: str
+) -> None:
+    beamtime, site = of_registry(lab)
+    with lab.rds_client() as client:
+        session = Session(client)
+        session.install()
+        start_file(script)
+        chain = Chain(lab, session, beamtime, site)
+        for use in (
+            lambda: session.checked(script_command("probe.sh", ()), timeout=60),
+            lambda: chain.job("dry_run", lambda tool: tool.dry_run(Facts({}), CHOICE, None)),
+        ):
+            with pytest.raises(PermanentError, match="log-in shell on RDS-SSH does not run") as caught:
+                use()
+            assert caught.value.code == "rds-login-shell"
+            assert "~/.bashrc" in caught.value.remedy

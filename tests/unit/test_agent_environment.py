@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from beamferry.remote import bundle
+from beamferry_agent import environment
 from beamferry_agent.environment import tool_environment
 
 if TYPE_CHECKING:
@@ -71,3 +73,9 @@ def test_without_path_or_home_there_is_one() -> None:
     assert os.path.isdir(made["HOME"])  # noqa: PTH112
     done = subprocess.run(["env"], env=made, capture_output=True, text=True, check=True)
     assert set(done.stdout.splitlines()) == {f"{name}={value}" for name, value in made.items()}
+
+
+def test_short_answers_are_made_in_the_same_environment() -> None:
+    script = bundle()["own.sh"].decode()
+    (line,) = (line for line in script.splitlines() if line.startswith('names="HOME'))
+    assert set(line.removeprefix('names="').rstrip('"').split()) == environment._LET_THROUGH

@@ -90,6 +90,8 @@ def examine(registry_file: Path, beamtime_id: str | None, airflow: Mapping[str, 
                 if beamtime.secret_connection is not None:
                     _borrow_connection(beamtime.secret_connection, airflow)
                 yield from _beamtime(session, beamtime, registry.site)
+            if session.greeting:
+                yield Check(ok=True, sentence=session.greeted())
     except BeamferryError as error:
         yield Check(ok=False, sentence=str(error))
 

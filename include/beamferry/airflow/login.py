@@ -21,6 +21,7 @@ from beamferry.airflow.triggers import ENDED, RemoteJobTrigger, not_at_once, tas
 from beamferry.errors import BeamferryError, TransientError
 from beamferry.known import LogIn
 from beamferry.looks import until_next_look
+from beamferry.remote import answer_of
 from beamferry.rsync import ssh_words
 from beamferry.ssh_complaints import refused_configuration
 
@@ -81,7 +82,7 @@ class LogInTrigger(BaseTrigger):
                     if conn is None:
                         conn = await SSHHookAsync(ssh_conn_id=self.ssh_conn_id).get_conn()
                     done = await conn.run(shlex.join(self.check), timeout=CHECK_TIMEOUT, check=False)
-                    session = login.parse_session(str(done.stdout or ""))
+                    session = login.parse_session(answer_of(str(done.stdout or "")))
                 except _CONNECTION_ERRORS as error:
                     # Another host key than the pinned one stays, however often it is looked at.
                     failures = FAILURES if isinstance(error, asyncssh.HostKeyNotVerifiable) else failures + 1

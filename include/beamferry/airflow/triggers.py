@@ -20,7 +20,7 @@ from beamferry.airflow.state import BeamtimeState
 from beamferry.errors import TransientError
 from beamferry.forecast import Sample, recorded
 from beamferry.looks import until_next_look
-from beamferry.remote import Job, Progress, Question, Status, parse_status
+from beamferry.remote import Job, Progress, Question, Status, answer_of, parse_status
 from beamferry.remote.installing import install
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ class _Watching(SSHRemoteJobTrigger):
         done = await conn.run(
             shlex.join(question.command), input=question.request, timeout=self.command_timeout, check=False
         )
-        return str(done.stdout or "")
+        return answer_of(str(done.stdout or ""))
 
     async def _read_log_chunk(self, conn: Any) -> tuple[str, int]:
         """Return what the log has told since the last look, and where that ends."""

@@ -61,6 +61,8 @@ class VerifyAccess(AttendedTask, SSHOperator):
             with self.rds() as rds:
                 self.expect_session(context, rds)
                 facts = self.probe(rds)
+                if rds.greeting:
+                    self.log.warning("%s", rds.greeted())
                 findings = self.engine.judge(facts, today)
                 for finding in findings:
                     self.log.info("%s %s", "✓" if finding.ok else "✗", finding.sentence)

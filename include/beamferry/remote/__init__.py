@@ -36,6 +36,10 @@ BIN = f"{HOME}/bin"
 JOBS = f"{HOME}/jobs"
 # Outside of what they guard: nothing of ours removes them.
 LOCKS = f"{HOME}/locks"
+# What starts our scripts there, and what it says before their answer.
+_OWN, _MARK = "own.sh", "beamferry-answer"
+# Of one answer; a start file may print without end.
+ANSWER_LIMIT = 64 * 1024 * 1024
 
 
 @cache
@@ -59,10 +63,27 @@ def bundle_folder() -> str:
 
 
 def script_command(script: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the command that runs one of the bundle's scripts in the foreground."""
+    """Return the command that runs one of the bundle's scripts in the foreground; see ``said`` for its answer."""
+    _script_path(script)
+    return ("sh", f"{bundle_folder()}/{_OWN}", script, *arguments)
+
+
+def _script_path(script: str) -> str:
     if script not in bundle():
         raise ValueError(f"no such script: {script}")
-    return ("bash", f"{bundle_folder()}/{script}", *arguments)
+    return f"{bundle_folder()}/{script}"
+
+
+def said(output: str) -> tuple[str, str] | None:
+    """Return what start files of the account printed, and the answer of a command of ours; None where there is none."""
+    printed, mark, answer = f"\n{output}".partition(f"\n{_MARK}\n")
+    return (printed.strip(), answer) if mark else None
+
+
+def answer_of(output: str) -> str:
+    """Return the answer of a command of ours, '' where it gave none: that is nobody's answer."""
+    parts = said(output)
+    return parts[1] if parts else ""
 
 
 def agent_command(verb: str) -> tuple[str, ...]:
@@ -133,7 +154,7 @@ class Job:
             destination=destination,
             key=key,
             name=owner.name,
-            script=script_command(script, ())[1],
+            script=_script_path(script),
             arguments=list(arguments),
         )
         return _question(request)
@@ -160,6 +181,9 @@ class Session(Files):
         address: of the host.
     """
 
+    # What start files of the account print before an answer of ours: no harm, but worth a word.
+    greeting = ""
+
     def run(self, command: tuple[str, ...], *, timeout: float, request: str = "") -> Completed:
         """Run a command to its end; ``timeout`` in seconds without any output ends the wait.
 
@@ -169,6 +193,7 @@ class Session(Files):
             request: what the command reads from stdin.
 
         Raises:
+            PermanentError: a command of ours was not begun: a start file of the account ends or replaces its shell.
             TransientError: nothing came back in time, or the connection broke.
         """
         try:
@@ -177,7 +202,10 @@ class Session(Files):
             with suppress(OSError):
                 stdin.write(request.encode())
                 stdin.close()
-            out, err = stdout.read(), stderr.read()
+            out = stdout.read(ANSWER_LIMIT)
+            if len(out) == ANSWER_LIMIT:
+                raise self._unsaid(f"it prints without end: '{out[:80].decode('utf-8', 'replace')}'")
+            err = stderr.read(ANSWER_LIMIT)
             code = stdout.channel.recv_exit_status()
         except TimeoutError as error:
             raise TransientError(
@@ -190,7 +218,32 @@ class Session(Files):
         if code < 0:
             # Lost with the connection, or ended there by a signal.
             raise self._broken(EOFError(f"'{command[1]}' was ended before its time"))
-        return Completed(code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
+        text, words = out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+        if f"{bundle_folder()}/{_OWN}" not in command:
+            return Completed(code, text, words)
+        parts = said(text)
+        if parts is None:
+            told = (text.strip() or words.strip())[-200:]
+            raise self._unsaid(f"it says '{told}' and ends with code {code}" if told else "it says nothing")
+        self.greeting, answer = parts
+        return Completed(code, answer, words)
+
+    def greeted(self) -> str:
+        """Say what start files print there, '' where they print nothing."""
+        if not self.greeting:
+            return ""
+        return (
+            f"A start file of the account on {self._name} prints '{self.greeting[:80]}' at each log-in: no harm here, "
+            "but it can break SFTP; let ~/.bashrc, ~/.profile or what BASH_ENV names print in interactive shells only"
+        )
+
+    def _unsaid(self, reason: str) -> PermanentError:
+        return PermanentError(
+            "rds-login-shell",
+            f"The log-in shell on {self._name} does not run what it is asked for ({reason})",
+            "look for 'exec', 'exit' or what prints in ~/.bashrc, ~/.profile or ~/.cshrc there, and in the file that "
+            "BASH_ENV names, and let it be for interactive shells only",
+        )
 
     def checked(self, command: tuple[str, ...], *, timeout: float) -> str:
         """Run a command of our own that must succeed and return what it printed.
