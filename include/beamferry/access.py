@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from beamferry import login
-from beamferry.beamtime import GroupAccess
 from beamferry.complaints import unwell_at_facility, unwell_at_rds
 from beamferry.errors import BeamferryError, PermanentError, TransientError
+from beamferry.group import kept_out
 from beamferry.reasons import Kind, kind_of
 from beamferry.rsync import Traits, ssh_words
 from beamferry.ssh_complaints import Errand, FarShell, interpret_shell, shell_floods, shell_noise
@@ -55,11 +55,8 @@ class Facts:
     @property
     def traits(self) -> Traits:
         """What the destination's file system can keep."""
-        return Traits(
-            modes=self.is_so("keeps_modes") and self.is_so("keeps_times"),
-            links=self.is_so("keeps_links"),
-            group=self.number("share_group"),
-        )
+        modes = self.is_so("keeps_modes") and self.is_so("keeps_times")
+        return Traits(modes, self.is_so("keeps_links"), self.number("share_group"))
 
     @property
     def tools(self) -> dict[str, str]:
@@ -220,33 +217,7 @@ def judge_destination(facts: Facts, beamtime: Beamtime, site: Site) -> Iterator[
         yield Finding(
             "file system", f"{root} does not keep permissions, times or links: rsync leaves them out"
         )
-    if beamtime.access_of_group(site) is not GroupAccess.KEEP:
-        yield from _group(facts, root)
-
-
-def _group(facts: Facts, root: str) -> Iterator[Finding]:
-    """Yield what keeps the group from the data, whatever the modes of the data are: nothing that stops a transfer."""
-    group, new_group, new_mode = facts.get("root_group"), facts.get("new_group"), facts.get("new_mode")
-    mode, _, folder = facts.get("closed_folder").partition(" ")
-    if folder:
-        yield Finding(
-            "group",
-            f"{folder} does not let the group {group} in (mode {mode}): the group cannot reach what comes home. Ask "
-            "the folder's owner to give the group r and x there",
-        )
-    if not facts.is_so("keeps_modes"):
-        if new_mode and not int(new_mode, 8) & 0o040:
-            yield Finding(
-                "group",
-                f"The mount gives new files at {root} the mode {new_mode}: the group cannot read them. Ask Research IT "
-                f"for a mount that lets the group {new_group} read",
-            )
-    elif new_group != group:
-        yield Finding(
-            "group",
-            f"What comes to {root} belongs to the group {new_group}, not to {group} as that folder does, for want of "
-            "the setgid bit: quota and permissions are those of the other group. Ask the folder's owner for chmod g+s",
-        )
+    yield from (Finding("group", told) for told in kept_out(facts, beamtime.access_of_group(site), root))
 
 
 def _full(facts: Facts, root: str) -> PermanentError:

@@ -13,6 +13,7 @@ from pydantic import AwareDatetime
 
 from beamferry.beamtime import CERTIFICATE_SUFFIX, Frozen, GroupAccess, Level, Transport
 from beamferry.census import SAMPLE_BYTES
+from beamferry.group import permissions
 from beamferry.metadata import Metadata
 from beamferry.plan import count, duration, human
 from beamferry.verification import Outcome, Verdict, chance_to_find, safe, words
@@ -33,11 +34,6 @@ _UNBROKEN = "\N{NO-BREAK SPACE}"
 # What the samples are worth is told for this share of damaged files.
 _ONE_IN = 100
 _NEARLY_SURE = 0.99
-_GROUP_MAY = {
-    GroupAccess.READ: "may read files and folders",
-    GroupAccess.WRITE: "may read and change files and folders",
-    GroupAccess.KEEP: "may do what the modes at the facility say",
-}
 _HEADINGS = {
     Outcome.VERIFIED: "VERIFIED at level '{level}': this beamtime is at RDS",
     Outcome.CHANGING: "STILL CHANGING: not verified yet, as the source changed meanwhile",
@@ -179,7 +175,7 @@ def to_text(certificate: Certificate) -> str:
         ("Size", f"{human(verdict.source.bytes)} ({verdict.source.bytes:,} bytes)"),
         ("Besides", f"{count(verdict.source.folders, 'folder')}, {count(verdict.source.links, 'link')}"),
         ("Left behind", ", ".join(map(_whole, certificate.excluded)) or "nothing"),
-        *_permissions(certificate),
+        *permissions(certificate.group_access, certificate.protocol, verdict.unsafe_modes),
         ("Level", f"{verdict.level}: {words(verdict.level, verdict.sampled_files)}"),
         *(("Samples", text) for text in _samples(verdict)),
         ("Compared", _when(verdict.checked_at, zone)),
@@ -227,21 +223,6 @@ def _wrapped(text: str, first: str = "") -> list[str]:
 def _when(moment: datetime, zone: str) -> str:
     local = moment.astimezone(ZoneInfo(zone))
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC ({local:%d %B %Y, %H:%M %Z})"
-
-
-def _permissions(certificate: Certificate) -> Iterator[tuple[str, str]]:
-    """Yield what the group may do, and what of the facility's modes stayed behind."""
-    access, number = certificate.group_access, certificate.verdict.unsafe_modes
-    if access is not None:
-        # lftp brings no modes: what it makes is readable.
-        kept = access is GroupAccess.KEEP and certificate.protocol is Transport.RSYNC
-        yield "Group", _GROUP_MAY[GroupAccess.READ if access is GroupAccess.KEEP and not kept else access]
-    if number:
-        entries = "1 file or folder" if number == 1 else f"{number:,} files and folders"
-        yield (
-            "Modes",
-            f"the setuid or setgid bit, or the leave for others to write, of {entries} stayed behind",
-        )
 
 
 def _moved(moved: Moved | None) -> str:

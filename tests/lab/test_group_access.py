@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 # No group of this machine: a share's group is a number to those who copy.
 SHARE = 54321
+NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another group")
 
 
@@ -381,3 +382,38 @@ def test_a_share_that_does_not_let_the_group_in_is_told(engine: Engine) -> None:
     assert f"{engine.destination} does not let the group" in said
     engine.beamtime = engine.beamtime.model_copy(update={"group_access": "keep"})
     assert group_findings(engine) == []
+
+
+@as_root
+@pytest.mark.parametrize("closed", [False, True])
+def test_what_another_account_copied_here_stops_no_transfer_and_is_judged_by_the_comparison(
+    engine: Engine, *, closed: bool
+) -> None:
+    """Its modes are its owner's to change; rsync ends with 23 for each night that it may not."""
+    closed_source(engine)
+    engine.fetch()
+    theirs = engine.destination / "scan.nxs"
+    os.chown(theirs, NOBODY, NOBODY)
+    theirs.chmod(0o600 if closed else 0o664)
+    # Root without the right to change what is not its own, as any account is.
+    engine.inside = ("setpriv", "--bounding-set=-fowner", "--inh-caps=-fowner")
+    (engine.source / "raw" / "new.tif").write_bytes(noise("new", 1000))
+    assert engine.dry_run().code == 0
+    done = engine.transfer()
+    assert (done.code, "Copies of other accounts keep their permissions: 1" in done.log) == (0, True)
+    assert (engine.destination / "raw" / "new.tif").exists()
+    assert seen(engine).counts == ({Difference.CLOSED: 1} if closed else {})
+
+
+@as_root
+def test_what_else_could_not_be_brought_is_told_beside_a_copy_of_another_account(engine: Engine) -> None:
+    closed_source(engine)
+    engine.fetch()
+    os.chown(engine.destination / "scan.nxs", NOBODY, NOBODY)
+    (engine.destination / "scan.nxs").chmod(0o664)
+    engine.inside = ("setpriv", "--bounding-set=-fowner", "--inh-caps=-fowner")
+    name = '": Operation not permitted (1)'
+    (engine.source / name).write_text("sealed")
+    (engine.source / name).chmod(0)
+    assert engine.dry_run().code == 0
+    assert engine.transfer().code == 23

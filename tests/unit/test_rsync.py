@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from datetime import date
@@ -80,6 +81,24 @@ def test_the_smallest_limit_never_becomes_none() -> None:
     # --bwlimit=0 would mean no limit at all.
     arguments = rsync.transfer_arguments("work", visit(), SITE, flat=True, streams=2000, bandwidth_limit=1)
     assert "--bwlimit=1" in arguments
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another group")
+def test_everything_gets_the_shares_group_whatever_the_facility_calls_its_own(tmp_path: Path) -> None:
+    source, destination = tmp_path / "source", tmp_path / "destination"
+    source.mkdir()
+    # One that has a name here, and one that has none.
+    for name, group in (("named", 1), ("nameless", 61234)):
+        (source / name).write_text(name)
+        os.chown(source / name, -1, group)
+    (source / "link").symlink_to("named")
+    entry = visit(source=str(source), destination=str(destination))
+    traits = rsync.Traits(modes=True, group=54321)
+    *flags, _, _, target = rsync.rsync_command(entry, SITE, traits, flat=True)
+    subprocess.run([*flags, "--", f"{source}/", target], check=True)
+    found = [destination, *destination.iterdir()]
+    assert {path.lstat().st_gid for path in found} == {54321}
+    assert destination.stat().st_mode & 0o2050 == 0o2050
 
 
 @pytest.mark.parametrize(
