@@ -11,6 +11,7 @@ import os
 import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import IO, Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 from beamferry_agent.listing_answers import (
@@ -40,6 +41,8 @@ _PAUSES = (1, 5, 15)
 _REFUSED, _DISAGREES, _MISSED = 0, 1, len(_PAUSES)
 # Where LIST is all that a server has, its times are exact to a day.
 _DAY = 86400
+# Lines of what a server says that it can do.
+_FEATURES = 1000
 # Entries after which servers like to cut: two looks that agree on it prove less than on another number.
 _ROUND = 1000
 # As the jobs' codes, see lftp_complaints.py.
@@ -118,7 +121,7 @@ class Lister:
         for pause in (0, *_PAUSES):
             self._sleep(pause)
             with self._facility.ask("lftp", command, self._place("first")) as session:
-                features = b"\n".join(lines_of(session.answer))
+                features = b"\n".join(islice(lines_of(session.answer), _FEATURES))
             if session.code == 0:
                 break
             if session.is_refused or pause == _PAUSES[-1]:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import resource
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from beamferry import access
+from beamferry import access, lftp, lftp_complaints
 from beamferry.beamtime import Level
 from beamferry.complaints import interpret_exit
 from beamferry.errors import PermanentError
+from beamferry.lab.keys import public_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from engine import Engine, Outcome
+    from desy_engine import DesyEngine
+    from engine import Engine, Job, Outcome
 
     from beamferry.errors import BeamferryError
     from beamferry.lab.host import Host
@@ -115,3 +120,53 @@ def test_a_comparison_ends(visit: Engine, log_ins: Callable[[str], None], script
     asked.unlink(missing_ok=True)
     log_ins(f"{first if level is Level.FULL else ''}{script}\n")
     error_of(visit, visit.verify(level))
+
+
+@pytest.fixture
+def shell_at_desy(at_desy: Callable[..., DesyEngine], far: Host) -> DesyEngine:
+    """A beamtime whose SFTP server is started by a log-in shell, as where it is no part of sshd."""
+    engine = at_desy("sftp", settings={"account": far.account})
+    known = engine.folder / "known_hosts"
+    known.write_text(f"psftp.desy.de {far.pinned}\n")
+    authorized = far.authorized_keys
+    authorized.write_text(authorized.read_text() + public_key(engine.key) + "\n")
+    engine.shim_ssh(
+        f"Host {engine.beamtime.host}\n HostName {far.address}\n Port {far.port}\n User {far.account}\n"
+        f" HostKeyAlias psftp.desy.de\n UserKnownHostsFile {known}\n IdentitiesOnly yes\n IdentityFile {engine.key}\n"
+    )
+    return engine
+
+
+def bounds(job: Job) -> set[int]:
+    """How much memory, in bytes, each lftp may have while the job runs."""
+    found = set()
+    while job.process.poll() is None:
+        for place in Path("/proc").glob("[0-9]*"):
+            try:
+                if os.getsid(int(place.name)) == job.process.pid and (place / "comm").read_text() == "lftp\n":
+                    found.add(resource.prlimit(int(place.name), resource.RLIMIT_AS)[0])
+            except (OSError, ProcessLookupError):
+                continue
+    return found
+
+
+@each
+def test_a_listing_by_sftp_ends(
+    shell_at_desy: DesyEngine, log_ins: Callable[[str], None], script: str
+) -> None:
+    engine = shell_at_desy
+    log_ins(f"{script}\n")
+    arguments = list(
+        lftp.dry_run_arguments(str(engine.work), engine.beamtime, engine.site, str(engine.secret), streams=2)
+    )
+    arguments[arguments.index("--stall") + 1] = "4"
+    job = engine.start("lftp_dry_run.sh", tuple(arguments))
+    assert bounds(job) == {1024 * MIB}
+    done = job.outcome()
+    assert done.code in {68, 75}
+    who = access.errand(engine.beamtime, engine.site)
+    error = lftp_complaints.interpret_exit(done.code, done.errors, who)
+    assert error is not None
+    assert "RDS" not in error.problem.replace("RDS-SSH", ""), error
+    places = (engine.work, engine.job, engine.home)
+    assert sum(path.stat().st_size for one in places for path in one.rglob("*") if path.is_file()) < DISK

@@ -23,7 +23,7 @@ passes=0 lost=0 idle=0 workers=0
 connect() { # WORKER WORKERS
   local per=''
   ((limit == 0)) || per=$((limit / $2 > 0 ? limit / $2 : 1))
-  become_data lftp --norc >"$live/out.$1" 2>&1 < <(
+  { bound_lftp && become_data lftp --norc; } >"$live/out.$1" 2>&1 < <(
     trap - EXIT TERM INT
     lftp_opening "$per"
     echo "echo in"

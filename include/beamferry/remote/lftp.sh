@@ -73,6 +73,12 @@ far_refused() { # REASON
   finish 67
 }
 
+# lftp keeps what it takes for one answer, and a facility may go on for ever: 2 GB came in 6 s. A folder with a million
+# files takes half of this.
+readonly LFTP_KIB=1048576
+# Where somebody has set less, that stays.
+bound_lftp() { ulimit -c 0 -v "$LFTP_KIB" 2>/dev/null || :; }
+
 # As one word of lftp's own language.
 lftp_word() { # TEXT
   local text=${1//\\/\\\\}
@@ -144,15 +150,15 @@ SETTINGS
 
 # Runs lftp with the commands on stdin after the log-in.
 lftp_session() { # [BYTES-PER-SECOND]
-  # shellcheck disable=SC2086  # two words, or none
-  { lftp_opening "${1:-}" && cat; } | ${far_seconds:+timeout $far_seconds} lftp --norc
+  # shellcheck disable=SC2086  # some words, or none
+  { lftp_opening "${1:-}" && cat; } | (bound_lftp && exec ${far_seconds:+timeout -k 5 $far_seconds} lftp --norc)
 }
 
 # Runs OpenSSH's sftp with the commands on stdin, logged in as lftp is.
 sftp_session() { # SSH-OPTION...
   local batch=yes
   local -a asking=(env -u POSIXLY_CORRECT)
-  [[ -z $far_seconds ]] || asking=(timeout "$far_seconds" "${asking[@]}")
+  [[ -z $far_seconds ]] || asking=(timeout -k 5 "$far_seconds" "${asking[@]}")
   if [[ $far_log_in == password ]]; then
     batch=no
     asking+=(DISPLAY=: SSH_ASKPASS="$BASH" BASH_ENV="$(far_question)" SSH_ASKPASS_REQUIRE=force)

@@ -10,12 +10,15 @@ here=$(dirname "$0")
 # shellcheck source=include/beamferry/remote/lftp.sh
 . "$here/lftp.sh"
 
+readonly WORDS_KIB=65536
 tool=$1
 shift
 while (($#)); do
   far_argument "$1" "${2:-}" || { echo "lftp_session.sh: unknown argument $1" >&2 && exit 78; }
   shift 2
 done
+# A listing goes to a pipe: files get complaints alone.
+ulimit -f "$WORDS_KIB" 2>/dev/null || :
 case $tool in
   lftp) lftp_session ;;
   sftp)
