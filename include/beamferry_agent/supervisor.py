@@ -20,7 +20,7 @@ _HEARTBEAT_SECONDS = 2
 # As a shell has it.
 _NOT_FOUND, _SIGNALLED = 127, 128
 # The job's own result is lost; what it did is done, and the next try finds it.
-_RESULT_LOST = 70
+_RESULT_LOST = 76
 
 
 def supervise(text: str) -> str:

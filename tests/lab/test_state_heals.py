@@ -256,8 +256,8 @@ def test_a_result_that_a_job_cannot_have_written_is_no_success(rds: Rds) -> None
     work = rds.home / bundle_folder() / "work.sh"
     work.write_text(WORK + 'echo "{" | put result.json\n')
     rds.begin()
-    assert rds.finish().exit_code == 70
-    assert json.loads((rds.folder / "result.json").read_text())["exit_code"] == 70
+    assert rds.finish().exit_code == 76
+    assert json.loads((rds.folder / "result.json").read_text())["exit_code"] == 76
     assert (rds.folder / "result.json.damaged").read_text() == "{\n"
     work.write_text(WORK)
     rds.begin()
