@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from beamferry.airflow.decisive import RunRecords
-from beamferry.remote import Job, Question, Session, Status, bundle, bundle_folder, parse_status
+from beamferry.remote import Job, Question, Session, Status, answer_of, bundle, bundle_folder, parse_status
 from beamferry.remote.starts import Busy, Owner, Started, parse_start
 from waiting import remove_under_a_job, wait_for
 
@@ -125,7 +125,7 @@ class Rds:
             timeout=120,
         )
         assert (done.returncode, done.stderr) == (0, "")
-        return done.stdout
+        return answer_of(done.stdout)
 
     def start(self, key: str = "run-1", owner: Owner = OURS) -> Started | Busy:
         question = JOB.start(key, "transfer.sh", (str(self.place),), destination=str(self.place), owner=owner)
