@@ -139,9 +139,9 @@ class _Output:
     def __init__(self, process: subprocess.Popen[bytes], stream: IO[bytes]) -> None:
         self.channel, self._stream = _Channel(process), stream
 
-    def read(self) -> bytes:
+    def read(self, size: int = -1) -> bytes:
         with self._stream:
-            return self._stream.read()
+            return self._stream.read(size)
 
 
 class _Files:
