@@ -468,7 +468,8 @@ class Time:
         state, code = ("finished", "0") if over else ("running", "null")
         job = f'{{"state":"{state}","exit_code":{code},"heartbeat_age":0,"generation":"","progress":null}}\n'
         log_in = f"open={'yes' if over else 'no'}\nnode=rds\nage=\nlives=\nreason=\nend=yes\n"
-        return SimpleNamespace(stdout=log_in if words == ["true"] else job, stderr="", exit_status=0)
+        answer = log_in if words == ["true"] else job
+        return SimpleNamespace(stdout=f"beamferry-answer\n{answer}", stderr="", exit_status=0)
 
     def fires(self, trigger: Any) -> float:
         """When a trigger fires; nothing else happens."""
