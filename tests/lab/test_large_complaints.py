@@ -90,11 +90,8 @@ EARLY = re.compile(
 def programs() -> list[Path]:
     """Every shell program of the project."""
     places = [REPOSITORY / "run", *(REPOSITORY / "deploy").iterdir(), *(REPOSITORY / "include").rglob("*.sh")]
-    return [
-        path
-        for path in places
-        if path.is_file() and path.read_bytes().startswith((b"#!/usr/bin/env bash", b"# shellcheck shell="))
-    ]
+    begin = (b"#!/bin/sh", b"#!/usr/bin/env bash", b"# shellcheck shell=")
+    return [path for path in places if path.is_file() and path.read_bytes().startswith(begin)]
 
 
 def test_there_are_programs_to_look_at() -> None:
