@@ -103,6 +103,10 @@ def prepared(lab: Lab) -> Iterator[Account]:
     shutil.copytree(home, before, symlinks=True)
     for name in ("id_ed25519", "id_ed25519.pub", "known_hosts"):
         (home / ".ssh" / name).unlink()
+    # What another test of this lab may have had made.
+    for link in (account.usual(site).own_link, account.usual(site).shared_link):
+        (home / link).unlink(missing_ok=True)
+    shutil.rmtree(home / ".lftp", ignore_errors=True)
     # The page's own folder of the person.
     own = lab.on_rds(account.usual(site).group) / lab.rds.account
     own.mkdir()

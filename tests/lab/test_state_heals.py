@@ -89,7 +89,7 @@ WAYS: dict[str, Callable[[Path], object]] = {
 KEY_WAYS: dict[str, Callable[[Path], object]] = {
     "cut": cut,
     "no UTF-8": lambda path: path.write_bytes(b"\xff\xfe\n"),
-    "a link": lambda path: (path.unlink(), path.symlink_to("nowhere/at/all")),
+    "a link": lambda path: (path.unlink(missing_ok=True), path.symlink_to("nowhere/at/all")),
 }
 if os.geteuid() != 0:
     # Keeps out who is not root.
@@ -152,6 +152,8 @@ class Rds:
     def damage(self, file: str, way: str) -> None:
         for pattern in FILES[file]:
             (path,) = list(self.home.glob(pattern)) or [self.home / pattern]
+            if path.is_symlink():
+                path.unlink()
             # What this job does not make may lie there all the same.
             path.touch()
             (WAYS | KEY_WAYS)[way](path)

@@ -74,12 +74,14 @@ def mallory(destination: Path, outside: Path) -> Iterator[None]:
                     place.rename(aside)
                 with suppress(OSError):
                     place.symlink_to(target)
-                time.sleep(0)
+                over.wait(0.001)
                 with suppress(OSError):
                     if place.is_symlink():
                         place.unlink()
                 with suppress(OSError):
                     aside.rename(place)
+                # Else nothing of ours would ever come to its end.
+                over.wait(0.003)
 
     thread = threading.Thread(target=swap)
     thread.start()
@@ -110,7 +112,7 @@ def test_what_is_prepared_removed_and_marked_is_below_the_destination(
     name.write_text(f"raw/{NAME}")
 
     def all_of_it() -> bool:
-        prepare(json.dumps({"destination": str(destination), "below": f"raw/{PARTIAL}"}))
+        prepare(json.dumps({"destination": str(destination), "below": f"raw/{PARTIAL}", "umask": "022"}))
         discard(json.dumps({"destination": str(destination), "name": str(name)}))
         mark(os.fsencode(destination), [(f"raw/{NAME}".encode(), None)])
         return True
@@ -126,24 +128,15 @@ def test_the_bytes_of_a_range_go_nowhere_else(destination: Path, outside: Path) 
     name.write_text(f"raw/{NAME}")
     archive.write_bytes(agent_archive())
     bytes_.write_text("ssh-ed25519 AAAA mallory\n")
-    asked = {"destination": str(destination), "name": str(name), "offset": "0", "count": "25"}
+    asked = {"destination": str(destination), "name": str(name), "offset": "0", "count": "25", "umask": "022"}
 
     def receive() -> bool:
-        with bytes_.open("rb") as coming:
-            done = subprocess.run(
-                (
-                    "sh",
-                    "-c",
-                    'exec "$0" -I -B "$1" range 3<&"$2"',
-                    sys.executable,
-                    archive,
-                    str(coming.fileno()),
-                ),
-                input=json.dumps(asked).encode(),
-                pass_fds=(coming.fileno(),),
-                capture_output=True,
-                check=False,
-            )
+        done = subprocess.run(
+            ("sh", "-c", 'exec "$0" -I -B "$1" range 3<"$2"', sys.executable, archive, bytes_),
+            input=json.dumps(asked).encode(),
+            capture_output=True,
+            check=False,
+        )
         return done.returncode == 0
 
     race(receive)
