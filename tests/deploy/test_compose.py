@@ -24,8 +24,8 @@ pytestmark = pytest.mark.timeout(2400)
 
 DIAMOND, DESY = "beamtime_diamond_mg25682-2", "beamtime_desy_11010750"
 BEAMTIMES = {DIAMOND: "mg25682-2", DESY: "11010750"}
-# With a limit of one MiB/s there is time to kill something.
-SIZE = 12_000_000
+# With a limit of one MiB/s there is time to kill something, also where one of the two begins 15 s after the other.
+SIZE = 40_000_000
 SECRETS = ("database_password", "queue_password", "jwt_secret", "api_secret", "fernet_key", "rds_key")
 
 
