@@ -41,7 +41,7 @@ class ComparisonRequest(NamedTuple):
 
     def to_json(self) -> str:
         """Return the request as one line of ASCII."""
-        return _to_json(self._asdict())
+        return to_line(self._asdict())
 
     @classmethod
     def from_json(cls, text: str) -> "ComparisonRequest":
@@ -49,7 +49,7 @@ class ComparisonRequest(NamedTuple):
 
         Raises ValueError when it is not one, or of another version.
         """
-        fields = _fields(text, cls._fields)
+        fields = read_fields(text, cls._fields)
         lengths = fields["lengths"]
         if not isinstance(lengths, list) or len(lengths) != len(LISTS) or not all(map(_is_number, lengths)):
             raise ValueError("lengths must be a number for each of {}".format(", ".join(LISTS)))
@@ -85,7 +85,7 @@ class Comparison(NamedTuple):
 
     def to_json(self) -> str:
         """Return the answer as one line of ASCII."""
-        return _to_json(self._asdict())
+        return to_line(self._asdict())
 
     @classmethod
     def from_json(cls, text: str) -> "Comparison":
@@ -93,7 +93,7 @@ class Comparison(NamedTuple):
 
         Raises ValueError when it is not one, or of another version.
         """
-        fields = _fields(text, cls._fields)
+        fields = read_fields(text, cls._fields)
         counts, named, entries = fields["counts"], fields["named"], fields["entries"]
         if not isinstance(counts, dict) or not all(map(_is_number, counts.values())):
             raise ValueError("counts must be numbers")
@@ -133,7 +133,7 @@ class AccountRequest(NamedTuple):
 
     def to_json(self) -> str:
         """Return the request as one line of ASCII."""
-        return _to_json(self._asdict())
+        return to_line(self._asdict())
 
     @classmethod
     def from_json(cls, text: str) -> "AccountRequest":
@@ -141,7 +141,7 @@ class AccountRequest(NamedTuple):
 
         Raises ValueError when it is not one, or of another version.
         """
-        fields = _fields(text, cls._fields)
+        fields = read_fields(text, cls._fields)
         known, steps = ACCOUNT_STEPS.get(fields["verb"]), fields["steps"]
         if known is None or not isinstance(steps, list):
             raise ValueError("verb must be one of {}, steps a list".format(", ".join(ACCOUNT_STEPS)))
@@ -199,7 +199,7 @@ class AccountAnswer(NamedTuple):
 
     def to_json(self) -> str:
         """Return the answer as one line of ASCII."""
-        return _to_json(self._asdict())
+        return to_line(self._asdict())
 
     @classmethod
     def from_json(cls, text: str) -> "AccountAnswer":
@@ -207,7 +207,7 @@ class AccountAnswer(NamedTuple):
 
         Raises ValueError when it is not one, or of another version.
         """
-        fields = _fields(text, cls._fields)
+        fields = read_fields(text, cls._fields)
         for name, kind in (("steps", StepAnswer), ("pinned", PinnedKey), ("shown", ShownKey)):
             rows = fields[name]
             if not isinstance(rows, list) or not all(_are_texts(row, len(kind._fields)) for row in rows):
@@ -234,7 +234,7 @@ class PublicationRequest(NamedTuple):
 
     def to_json(self) -> str:
         """Return the request as one line of ASCII."""
-        return _to_json(self._asdict())
+        return to_line(self._asdict())
 
     @classmethod
     def from_json(cls, text: str) -> "PublicationRequest":
@@ -242,7 +242,7 @@ class PublicationRequest(NamedTuple):
 
         Raises ValueError when it is not one, or of another version.
         """
-        fields = _fields(text, cls._fields)
+        fields = read_fields(text, cls._fields)
         files = fields["files"]
         for name in ("root", "folder"):
             if not isinstance(fields[name], str) or not fields[name].startswith("/"):
@@ -273,12 +273,14 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _to_json(fields: Dict[str, Any]) -> str:
+def to_line(fields: Dict[str, Any]) -> str:
+    """Return a request or an answer of this version as one line of JSON."""
     # Other processes' tools read it, too: ASCII survives every locale.
     return json.dumps(dict(fields, version=VERSION), ensure_ascii=True, sort_keys=True)
 
 
-def _fields(text: str, names: Tuple[str, ...]) -> Dict[str, Any]:
+def read_fields(text: str, names: Tuple[str, ...]) -> Dict[str, Any]:
+    """Return the fields of a request or an answer. Raises ValueError when it is of another version, or has others."""
     found = json.loads(text)
     if not isinstance(found, dict) or found.pop("version", None) != VERSION:
         raise ValueError("it is not of version {}".format(VERSION))

@@ -1,9 +1,8 @@
 """What Airflow's side asks of the agent about a job: both import this module."""
 
-import json
 from typing import Any, NamedTuple, Sequence
 
-from beamferry_agent.answers import VERSION
+from beamferry_agent.answers import read_fields, to_line
 
 VERBS = ("start", "status", "stop", "acknowledge")
 
@@ -32,7 +31,7 @@ class JobRequest(NamedTuple):
 
     def to_json(self) -> str:
         """Return the request as one line of ASCII."""
-        return json.dumps(dict(self._asdict(), version=VERSION), ensure_ascii=True, sort_keys=True)
+        return to_line(self._asdict())
 
     @classmethod
     def from_json(cls, text: str) -> "JobRequest":
@@ -40,11 +39,7 @@ class JobRequest(NamedTuple):
 
         Raises ValueError when it is not one, or of another version.
         """
-        found = json.loads(text)
-        if not isinstance(found, dict) or found.pop("version", None) != VERSION:
-            raise ValueError("it is not of version {}".format(VERSION))
-        if set(found) != set(cls._fields):
-            raise ValueError("it must have {}, no more and no less".format(", ".join(cls._fields)))
+        found = read_fields(text, cls._fields)
         if not _are_words(found["arguments"]) or not all(
             _is_word(found[name]) for name in cls._fields if name != "arguments"
         ):
