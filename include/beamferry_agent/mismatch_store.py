@@ -92,8 +92,6 @@ class Store:
         """
         found: Dict[bytes, List[Spot]] = {}
         for name, other, paths in self._files(folder, pair):
-            if not _touches(other, pair):
-                continue
             if paths is None and not pass_damaged:
                 raise DamagedListsError("{} is not whole".format(os.path.join(self.folder, name)))
             for path in paths or ():
@@ -109,7 +107,7 @@ class Store:
         Only where a remembered copy is gone from its place is the destination searched. Raises PlaceError.
         """
         gone: Dict[Seen, List[Spot]] = {}
-        for _, other, paths in self._files(folder, pair):
+        for _, other, paths in self._files(folder, pair, untouched=True):
             for path, seen in (paths or {}).items():
                 spot = Spot(other, path)
                 if seen.inode and _below(pair, spot) is None and not os.path.lexists(spot.copy):
@@ -133,16 +131,19 @@ class Store:
             if paths is None and (moved or _relative(other.destination, pair.destination) is not None):
                 os.rename(name, name + ".damaged", src_dir_fd=folder, dst_dir_fd=folder)
 
-    def _files(self, folder: int, pair: Pair) -> Iterator[Tuple[str, Pair, Optional[Dict[bytes, Seen]]]]:
-        """Yield name, pair and paths of all files that are whole; None as paths of a damaged one of this pair.
+    def _files(
+        self, folder: int, pair: Pair, *, untouched: bool = False
+    ) -> Iterator[Tuple[str, Pair, Optional[Dict[bytes, Seen]]]]:
+        """Yield name, pair and paths of the files that have to do with a pair; None as paths of one that is damaged.
 
+        With ``untouched`` those that have nothing to do with it as well, as far as they are whole.
         Of a file whose beginning is lost nobody knows the pair but who looks for its name.
         """
         for name in sorted(os.listdir(folder)):
             if name.startswith(".") or name.endswith(".damaged"):
                 continue
             try:
-                other, paths = _read(folder, name)
+                other, paths = _read(folder, name, None if untouched else pair)
             except DamagedListsError:
                 damaged = pair if name == _name(pair) else _pair_of_head(folder, name)
                 if damaged is not None and _touches(damaged, pair):
@@ -157,7 +158,7 @@ class Store:
         """
         for other in {pair, *remove}:
             try:
-                _, paths = _read(folder, _name(other))
+                _, paths = _read(folder, _name(other), other)
             except FileNotFoundError:
                 paths = {}
             kept = set(paths) - remove.get(other, set())
@@ -182,13 +183,24 @@ def _name(pair: Pair) -> str:
     return hashlib.sha256(b"\0".join(pair)).hexdigest()[:32]
 
 
-def _read(folder: int, name: str) -> Tuple[Pair, Dict[bytes, Seen]]:
-    """Return a file's pair and its paths, with what was seen of each copy."""
+def _read(folder: int, name: str, wanted: Optional[Pair]) -> Tuple[Pair, Dict[bytes, Seen]]:
+    """Return a file's pair and its paths, with what was seen of each copy.
+
+    With a wanted pair the paths of one that has nothing to do with it are not read.
+    """
     handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     with os.fdopen(handle, "rb") as file:
         items = read_names(file)
         head, source, destination = (next(items, b"") for _ in range(3))
-        pair, lines = Pair(source, destination), [item.split(b"//") for item in items]
+        pair = Pair(source, destination)
+        if (
+            wanted is not None
+            and head.startswith(_HEAD)
+            and name == _name(pair)
+            and not _touches(pair, wanted)
+        ):
+            return pair, {}
+        lines = [item.split(b"//") for item in items]
     if name != _name(pair) or head != _HEAD + str(len(lines)).encode():
         raise DamagedListsError("is not whole")
     try:
