@@ -10,7 +10,16 @@ from beamferry.errors import BeamferryError, PermanentError, TransientError
 from beamferry.reasons import End, Kind
 from beamferry.refusals import refusals
 from beamferry.remote.refused import refused_for
-from beamferry.ssh_complaints import interpret_ssh, is_log_in, last_line, shell_noise, shown
+from beamferry.ssh_complaints import (
+    PRINTED,
+    FarShell,
+    interpret_shell,
+    interpret_ssh,
+    is_log_in,
+    last_line,
+    shell_noise,
+    shown,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,7 +41,7 @@ _NO_RSYNC = re.compile(
 )
 # As hearing.sh ends and says it.
 NO_MARK = 80
-_PRINTED = re.compile(r"^beamferry: printed: (.*)$", re.MULTILINE)
+_PRINTED = re.compile(rf"^{PRINTED}(.*)$", re.MULTILINE)
 _NOISE = re.compile(r"^protocol version mismatch -- is your shell clean\?\r?$", re.MULTILINE)
 
 
@@ -74,11 +83,13 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
         return PermanentError(
             "destination-unusable",
             f"{errand.destination} cannot be used ({reason.removeprefix('agent: ')})",
-            "see that it is a folder of the account's own, and that nobody else's link or folder is in the way there",
+            "see that it is a folder of the account's own, and that no link and nothing of anybody else is in the way",
         )
     if code == NO_MARK:
-        said = _PRINTED.findall(stderr)
-        return shell_noise(shown(said[-1].strip()) if said else "nothing of ours", errand)
+        if said := _PRINTED.findall(stderr):
+            return shell_noise(shown(said[-1].strip()), errand)
+        silent = FarShell(str(code), begun=False, ours=False, printed="", stderr=stderr, seconds=0)
+        return interpret_shell(silent, errand)
     if full := _full(found, errand):
         return full
     # rsync gives ssh's failure its own code or that of its broken stream.

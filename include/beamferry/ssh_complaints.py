@@ -42,7 +42,8 @@ _CONFIGURATION = re.compile(
 )
 # Of sftp's own end nobody learns anything.
 _SFTP_ENDED = re.compile(r"Connection closed\.?")
-_OURS = "beamferry: printed: "
+# Of what came in the place of an answer, see hearing.sh.
+PRINTED = "beamferry: printed: "
 _ESCAPED = re.compile(r"(?:\\#[0-7]{3})+")
 
 
@@ -232,6 +233,6 @@ def last_line(stderr: str) -> str:
 
 
 def _lines(stderr: str) -> list[str]:
-    # Not splitlines: it takes characters of names for the ends of lines. Ours is of what came instead of an answer.
-    lines = [line.rstrip("\r") for line in stderr.split("\n") if not line.startswith(_OURS)]
+    # Not splitlines: it takes characters of names for the ends of lines.
+    lines = [line.rstrip("\r") for line in stderr.split("\n") if not line.startswith(PRINTED)]
     return [text for line in lines if (text := shown(line).strip())]

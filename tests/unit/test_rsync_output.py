@@ -268,6 +268,15 @@ def test_a_code_without_words(code: int, name: str, kind: type[BeamferryError]) 
     assert error.remedy
 
 
+def test_a_log_in_shell_that_says_nothing_is_not_said_to_print() -> None:
+    silent = told(80, "")
+    assert silent.code == "login-shell-ends"
+    assert "says nothing" in silent.problem
+    printed = told(80, "beamferry: printed: Welcome to beamline 12 \n")
+    assert printed.code == "login-shell-noise"
+    assert "'Welcome to beamline 12'" in printed.problem
+
+
 @pytest.mark.parametrize("code", [1, 42, 76, 126])
 def test_an_unknown_code_is_never_success(code: int) -> None:
     assert str(code) in told(code, "").problem

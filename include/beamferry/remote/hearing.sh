@@ -26,7 +26,7 @@ heard() { # FILE COMMAND...
   return "${codes[0]}"
 }
 
-# Takes from stdin what stands before the mark, and notes it where there is no mark.
+# Takes from stdin what stands before the mark, and notes it, if it is anything, where there is no mark.
 skip_greeting() { # FILE
   local piece said='' pieces=0
   # From a pipe bash reads byte by byte, and so nothing that comes behind the mark.
@@ -34,7 +34,7 @@ skip_greeting() { # FILE
     [[ $piece != "$BEGUN" ]] || return 0
     said+="$piece "
   done 2>/dev/null
-  printf 'beamferry: printed: %s\n' "${said:0:80}" >>"$1"
+  [[ -z ${said// /} ]] || printf 'beamferry: printed: %s\n' "${said:0:80}" >>"$1"
   return "$NO_MARK"
 }
 

@@ -270,8 +270,9 @@ prepare_destination() { # BELOW: or ends the job with 70 or 11
 }
 
 # Stays in the folder that was prepared, whatever somebody puts into its place from now on; to be left with a subshell.
-enter_destination() { # or 70
-  if cd -P -- "$destination" && [[ $(readlink /proc/self/cwd) == "$destination" ]]; then return 0; fi
+enter_destination() { # or 70, or 11 where RDS does not let us in
+  cd -P -- "$destination" || return 11
+  if [[ $(readlink /proc/self/cwd) == "$destination" ]]; then return 0; fi
   echo "agent: $destination is not the folder any more that it was when the job began" >&2
   return 70
 }
