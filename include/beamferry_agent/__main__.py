@@ -24,6 +24,7 @@ _VERBS = {
     "remember": ("mismatches", "remember"),
     "resolve": ("destination", "resolve"),
     "select": ("mismatches", "select"),
+    "step": ("steps", "run_step"),
     "supervise": ("supervisor", "supervise"),
     "suspect": ("mismatches", "suspect"),
 }

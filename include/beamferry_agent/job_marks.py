@@ -119,7 +119,9 @@ def _fields(content: Optional[bytes]) -> Dict[str, str]:
 
 def call_of(script: str, arguments: Sequence[str]) -> str:
     """Return what makes a job another one: the script, and what a person or the beamtime's entry chose."""
-    kept, tool, skip = [os.path.basename(script)], "", False
+    name = os.path.basename(script)
+    # Steps were scripts in versions before, which may still run.
+    kept, tool, skip = [name if name.endswith(".sh") else name + ".sh"], "", False
     for word in arguments:
         if skip:
             skip = False

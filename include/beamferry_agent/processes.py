@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from contextlib import suppress
-from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
 
 _STEP_SECONDS = 0.2
 # In steps: when those that do not end are killed, and when nobody waits for them any more.
@@ -159,3 +159,39 @@ def _files_of(pid: str) -> Tuple[int, int]:
     except OSError:
         return (0, 0)
     return (found.st_dev, found.st_ino)
+
+
+def descendants(pid: int) -> List[int]:
+    """Return the processes below one, the nearest first."""
+    parents = {child: _parent(child) for child in _all()}
+    found = [pid]
+    for above in found:
+        found.extend(sorted(child for child, parent in parents.items() if parent == above))
+    return found[1:]
+
+
+def moved_bytes(names: FrozenSet[str]) -> Dict[int, int]:
+    """Return how many bytes each process of this process group that has one of these names has read and written."""
+    group = os.getpgrp()
+    return {
+        pid: _io_bytes(pid)
+        for pid in _all()
+        if _read(pid, "comm").strip().decode("utf-8", "replace") in names and _group(pid) == group
+    }
+
+
+def _parent(pid: int) -> int:
+    fields = _read(pid, "stat").rpartition(b") ")[2].split()
+    return int(fields[1]) if len(fields) > 1 else 0
+
+
+def _group(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return 0
+
+
+def _io_bytes(pid: int) -> int:
+    fields = (line.partition(b":") for line in _read(pid, "io").splitlines())
+    return sum(int(value) for name, _, value in fields if name in (b"rchar", b"wchar"))

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from tempfile import TemporaryFile
 from typing import Any, List, Optional
 
 from beamferry_agent import processes
@@ -77,21 +78,29 @@ class _Supervisor:
         self._asked_to_end = True
 
     def _code(self, script: str, arguments: List[str]) -> int:
-        words = [word.encode("utf-8", "surrogateescape") for word in ("bash", script, *arguments)]
+        kept = [handle for _, handle in self._locks]
         try:
-            child = subprocess.Popen(
-                words,
-                stdin=subprocess.DEVNULL,
-                env=tool_environment(),
-                pass_fds=[handle for _, handle in self._locks],
-            )
+            child = self._started(script, arguments, kept)
         except OSError as error:
-            self._say("bash cannot be started: {}".format(error.strerror))
+            self._say("{} cannot be started: {}".format(script, error.strerror))
             return _NOT_FOUND
         if self._asked_to_end:
             child.terminate()
         code = child.wait()
         return _SIGNALLED - code if code < 0 else code
+
+    @staticmethod
+    def _started(script: str, arguments: List[str], kept: List[int]) -> "subprocess.Popen[bytes]":
+        """Start a script, or a step of the agent's own, whose arguments no other process sees."""
+        if script.endswith(".sh"):
+            words = [word.encode("utf-8", "surrogateescape") for word in ("bash", script, *arguments)]
+            return subprocess.Popen(words, stdin=subprocess.DEVNULL, env=tool_environment(), pass_fds=kept)
+        order = {"step": script, "arguments": arguments, "locks": kept}
+        words = [os.fsencode(word) for word in (sys.executable, "-I", "-B", sys.argv[0], "step")]
+        with TemporaryFile() as file:
+            file.write(json.dumps(order).encode("ascii"))
+            file.seek(0)
+            return subprocess.Popen(words, stdin=file, env=tool_environment(), pass_fds=kept)
 
     def _beat(self) -> None:
         """Leave a sign of life until the end: it never outlives this process."""

@@ -141,7 +141,7 @@ class Job:
 
         Args:
             key: names the run that asks; a finished job answers for the same key only.
-            script: file name in the bundle.
+            script: file name in the bundle, or the name of one of the agent's steps.
             arguments: the script's own arguments.
             destination: folder that the job writes or reads; one job at a time has it.
             owner: the Airflow installation that asks; the job of another one is never stopped.
@@ -154,7 +154,7 @@ class Job:
             destination=destination,
             key=key,
             name=owner.name,
-            script=_script_path(script),
+            script=_script_path(script) if script.endswith(".sh") else script,
             arguments=list(arguments),
         )
         return _question(request)

@@ -1,0 +1,62 @@
+"""Runs one step of a job, the process that the supervisor waits for."""
+
+import json
+import os
+import signal
+import sys
+import traceback
+from importlib import import_module
+from typing import Any, Dict, NoReturn
+
+from beamferry_agent.errors import AgentError
+from beamferry_agent.step import STOPPED, UNEXPECTED, Step, StepEnd
+from beamferry_agent.tools import Tools
+
+# The modules that have a function ``run(step, tools, arguments)``, and the phase in which each begins.
+STEPS: Dict[str, str] = {}
+
+
+def run_step(text: str) -> NoReturn:
+    """Do ``{"step", "arguments", "locks"}`` in the job's folder, and end the process with the step's exit code.
+
+    ``locks``: descriptors that whatever writes has to hold. Whatever happens, there is a result.
+    """
+    order = json.loads(text)
+    os.umask(0o077)
+    step = Step(os.environ["BEAMFERRY_JOB"], order["step"])
+    tools = Tools(step, order["locks"])
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, _be_stopped)
+    end = _run(step, tools, order)
+    # Once is enough: what follows is short.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    tools.end_all(and_begin_no_more=True)
+    code = step.finish(end)
+    sys.stdout.flush()
+    # Threads that still wait for somebody have nothing more to say.
+    os._exit(code)
+
+
+def _run(step: Step, tools: Tools, order: Dict[str, Any]) -> StepEnd:
+    try:
+        import_module("beamferry_agent." + STEPS[order["step"]]).run(step, tools, order["arguments"])
+    except StepEnd as end:
+        return end
+    except AgentError as error:
+        step.hear(error.told())
+        return StepEnd(error.exit_code)
+    except Exception as error:  # noqa: BLE001
+        # The log has where it was; the words have what it was, and nothing of the data's names.
+        traceback.print_exc(file=sys.stdout)
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        step.say("The step ended in a way that it did not expect: {}".format(reason))
+        step.hear("agent: {}".format(reason))
+        return StepEnd(UNEXPECTED)
+    return StepEnd(0)
+
+
+def _be_stopped(_number: int, _frame: Any) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    raise StepEnd(STOPPED)
