@@ -9,7 +9,6 @@ from beamferry_agent.errors import AgentError
 _VERBS = {
     "account": ("account", "answer"),
     "compare": ("comparison", "answer"),
-    "discard": ("destination", "discard"),
     "forget": ("cache", "forget"),
     "job": ("jobs", "answer"),
     "list": ("listing", "list_source"),
@@ -19,7 +18,6 @@ _VERBS = {
     "prepare": ("destination", "prepare"),
     "prune": ("pruning", "prune"),
     "publish": ("publication", "answer"),
-    "range": ("destination", "receive_range"),
     "recall": ("mismatches", "recall"),
     "remember": ("mismatches", "remember"),
     "resolve": ("destination", "resolve"),

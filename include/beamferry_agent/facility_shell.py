@@ -29,14 +29,14 @@ class FacilityShell:
         """Take them; ssh itself is asked which options it knows."""
         self._tools = tools
         self.words = known_words(words)
-        self._command = (*self.words, "-l", account, "--", host, "exec")
+        self.command = (*self.words, "-l", account, "--", host, "exec")
 
     def ask(self, script: bytes, complaints: str, limit: Optional[int]) -> "Answer":
         """Begin to run a POSIX shell's script there; the file ``complaints`` is added what it says on stderr.
 
         ``limit``: bytes of its answer, None where whoever reads it by lines stops at what is too much.
         """
-        return Answer(self._tools, (*self._command, "sh", "-s"), script, complaints, limit)
+        return Answer(self._tools, (*self.command, "sh", "-s"), script, complaints, limit)
 
 
 class Answer:
@@ -70,7 +70,7 @@ class Answer:
         greeting, rest = _after_mark(stream)
         if rest is None:
             self._is_cut = True
-            self._note(greeting)
+            note_greeting(greeting, self._complaints)
             return
         left = self._limit
         while rest:
@@ -129,11 +129,13 @@ class Answer:
     def _keep_words(self) -> None:
         keep_words(_opened(self._process.stderr), self._complaints)
 
-    def _note(self, greeting: bytes) -> None:
-        shown = b" ".join(greeting.split())[:_SHOWN]
-        if shown:
-            with open(self._complaints, "ab") as file:
-                file.write(b"beamferry: printed: " + shown + b"\n")
+
+def note_greeting(printed: bytes, complaints: str) -> None:
+    """Add to the complaints what a log-in shell printed that never said our mark, if it is anything."""
+    shown = b" ".join(printed.split())[:_SHOWN]
+    if shown:
+        with open(complaints, "ab") as file:
+            file.write(b"beamferry: printed: " + shown + b"\n")
 
 
 def keep_words(stream: IO[bytes], path: str) -> None:

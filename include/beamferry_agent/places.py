@@ -141,7 +141,11 @@ def _open_or_make(above: int, part: str, at: str, mode: int) -> int:
         try:
             os.mkdir(part, mode, dir_fd=above)
         except FileExistsError:
-            return os.open(part, _PASSED, dir_fd=above)
+            try:
+                return os.open(part, _PASSED, dir_fd=above)
+            except FileNotFoundError:
+                # It went away in between, as rsync removes an empty folder of its own.
+                os.mkdir(part, mode, dir_fd=above)
         folder = os.open(part, _FOLDER, dir_fd=above)
         # The umask took from it; a share's setgid bit is kept.
         os.fchmod(folder, mode | stat.S_IMODE(os.fstat(folder).st_mode) & stat.S_ISGID)

@@ -142,7 +142,7 @@ def test_progress_never_runs_backwards(far: Host, tmp_path: Path) -> None:
     for number in range(20):
         (engine.source / f"{number}").write_bytes(noise(number, MIB))
     assert engine.dry_run().code == 0
-    job = engine.start("transfer.sh", engine.transfer_arguments(streams=2))
+    job = engine.start("transfer", engine.transfer_arguments(streams=2))
     seen: list[str] = []
 
     def ended() -> bool:
@@ -219,7 +219,7 @@ def test_far_side_without_dd_is_fetched_by_plain_rsync(far: Host, tmp_path: Path
 
 
 def test_unknown_argument_is_refused(engine: Engine) -> None:
-    refused = engine.run("transfer.sh", ("--nonsense", "x"))
+    refused = engine.run("transfer", ("--nonsense", "x"))
     assert refused.code == refused.result["exit_code"] == 78
     assert "--nonsense" in refused.errors
 
