@@ -60,6 +60,18 @@ def open_partial(destination: str, name: bytes) -> Iterator[int]:
         os.close(handle)
 
 
+def write_at(handle: int, content: bytes, offset: int, place: str) -> None:
+    """Write all of it into a file at RDS. Raises PlaceError, which says why RDS does not take it."""
+    view = memoryview(content)
+    while view:
+        try:
+            written = os.pwrite(handle, view, offset)
+        except OSError as error:
+            raise place_error(place, error)
+        offset += written
+        view = view[written:]
+
+
 def remove_partial(destination: str, name: bytes) -> None:
     """Remove a file's partial, and no other file. Raises PlaceError."""
     with _open_partials(destination, name) as (folder, place, file):

@@ -9,9 +9,9 @@ from collections import deque
 from contextlib import suppress
 from typing import Callable, Deque, Optional, Sequence, Set, Union
 
-from beamferry_agent.destination import open_partial
+from beamferry_agent.destination import open_partial, write_at
 from beamferry_agent.facility_shell import NO_CONNECTION
-from beamferry_agent.places import ForeignError, PlaceError, place_error
+from beamferry_agent.places import ForeignError, PlaceError
 from beamferry_agent.range_connection import GONE_CODES, RangeConnection
 from beamferry_agent.ranges import RangedFile
 from beamferry_agent.rsync_runs import run_rsync
@@ -259,15 +259,3 @@ class _Stream:
     def _count_resent(self, line: bytes) -> None:
         if line.startswith(b"Literal data: "):
             self._counts.add(resent=int(line.split(b" ")[2]))
-
-
-def write_at(handle: int, content: bytes, offset: int, place: str) -> None:
-    """Write all of it into a file at RDS. Raises PlaceError, which says why RDS does not take it."""
-    view = memoryview(content)
-    while view:
-        try:
-            written = os.pwrite(handle, view, offset)
-        except OSError as error:
-            raise place_error(place, error)
-        offset += written
-        view = view[written:]

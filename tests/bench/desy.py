@@ -21,13 +21,15 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from installed import install, run
+
 from beamferry import lftp
 from beamferry.beamtime import Site
 from beamferry.facilities.desy import DesyBeamtime
 from beamferry.lab.authority import Authority
 from beamferry.lab.ftps import FtpsServer
 from beamferry.lab.settings import free_port
-from bench import HERE, IN_ALL, PER_CONNECTION, ROUND_TRIP_MS, SCRIPTS, Case, eight_files, frames
+from bench import HERE, IN_ALL, PER_CONNECTION, ROUND_TRIP_MS, Case, eight_files, frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,6 +114,8 @@ class Bench:
             folder / name for name in ("theirs", "rds/ours", "work", "job", "secret")
         )
         self.job.mkdir()
+        self.installed = folder / "bin"
+        install(self.installed)
         self.theirs.mkdir()
         self.site = Site(destination_root=str(self.mine.parent))
         self.beamtime = DesyBeamtime(
@@ -146,17 +150,7 @@ class Bench:
     def _script(self, name: str, arguments: tuple[str, ...]) -> None:
         self.secret.touch(mode=0o600)
         self.secret.write_text(PASSWORD)
-        done = subprocess.run(
-            ("bash", str(SCRIPTS / name), *arguments),
-            env=os.environ | {"BEAMFERRY_JOB": str(self.job)},
-            capture_output=True,
-            check=False,
-        )
-        if done.returncode:
-            errors = self.job / "errors"
-            sys.exit(
-                f"bench: {name}: {done.returncode} {errors.read_text() if errors.exists() else done.stderr}"
-            )
+        run(self.installed, name, arguments, os.environ | {"BEAMFERRY_JOB": str(self.job)})
 
     def ours(self, streams: int) -> float:
         """Time our dry run and our transfer."""

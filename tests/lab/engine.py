@@ -78,7 +78,7 @@ class Scripts:
         is_step = not script.endswith(".sh")
         command = ["bash", str(self.installed / script), *arguments]
         if is_step:
-            command = [sys.executable, "-I", "-B", str(self.installed / "agent.pyz"), "step"]
+            command = [sys.executable, "-I", "-B", str(self.installed / "agent.pyz"), "step", script]
         if limit_kib is not None:
             command = ["bash", "-c", f'ulimit -f {limit_kib}; exec "$@"', "bash", *command]
         with (self.job / "log").open("wb") as log:
