@@ -43,4 +43,10 @@ def commands(beamtime: Beamtime, site: Site) -> Iterator[tuple[str, str]]:
         ("certify, with a manifest", ("manifest", manifest)),
     )
     for title, (script, arguments) in steps:
-        yield title, shlex.join(script_command(script, arguments))
+        # A step of the agent's own is given its arguments as a person would type them.
+        by_hand = (
+            (script, arguments)
+            if script.endswith(".sh")
+            else ("agent.sh", ("step", script, "--", *arguments))
+        )
+        yield title, shlex.join(script_command(*by_hand))
