@@ -232,3 +232,25 @@ def test_the_moment_from_which_changes_count_is_the_beginning_of_the_listing(eng
     before = int(time.time())
     done = engine.dry_run()
     assert before <= done.result["began"] <= int(time.time()) - 3
+
+
+@pytest.mark.parametrize("limit", [None, 100], ids=["streams", "limited"])
+def test_a_sparse_file_takes_as_little_at_rds_and_on_the_wire(
+    far: Host, tmp_path: Path, limit: int | None
+) -> None:
+    engine = Engine(far, tmp_path / "beamtime", {"bandwidth_limit": limit})
+    sparse, whole = engine.source / "sparse.h5", engine.source / "whole.h5"
+    with sparse.open("wb") as file:
+        file.write(noise(1, 4096))
+        file.truncate(400 * MIB)
+        file.seek(200 * MIB)
+        file.write(noise(2, 4096))
+    whole.write_bytes(bytes(40 * MIB))
+    (engine.source / "small").write_bytes(b"x")
+    done = engine.fetch()
+    assert engine.judge() == ""
+    assert (engine.destination / "sparse.h5").stat().st_blocks * 512 < MIB
+    # What a facility has written in full stays so.
+    assert (engine.destination / "whole.h5").stat().st_blocks * 512 >= 40 * MIB
+    assert done.result["bytes"] == 440 * MIB + 1
+    assert done.result["received"] < 42 * MIB
