@@ -45,6 +45,11 @@ _PRINTED = re.compile(rf"^{PRINTED}(.*)$", re.MULTILINE)
 _NOISE = re.compile(r"^protocol version mismatch -- is your shell clean\?\r?$", re.MULTILINE)
 
 
+# rsync's words for a path that no call of the system takes (flist.c of rsync 3.1 to 3.5).
+_TOO_LONG = re.compile(r"^(?:\[\w+\] )?filename overflows max-path len by [0-9]+: (.*)$", re.MULTILINE)
+_SHOWN_OF_PATH = 60
+
+
 def failing_files(stderr: str) -> tuple[str, ...]:
     """Return each file that could not be read with the reason, e.g. ``raw/a.cbf (Permission denied)``."""
     return _named(refusal for refusal in refusals(stderr) if refusal.reading)
@@ -125,6 +130,8 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
             "check that the share is mounted, writable and healthy, then start the run again",
         )
     if code == 23:
+        if long := _TOO_LONG.search(stderr):
+            return _path_too_long(long[1], errand)
         if unread := _unread(found, errand):
             return unread
         return PermanentError(
@@ -176,6 +183,17 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
         "job-failed",
         f"The job on RDS-SSH ended with code {code} ({reason})",
         "this is tried again; if it stays, the job's files 'errors' and 'log' on RDS-SSH have its words",
+    )
+
+
+def _path_too_long(path: str, errand: Errand) -> PermanentError:
+    name = shown(path)
+    return PermanentError(
+        "path-too-long",
+        f"A path of {errand.beamtime} is longer than the 4,096 bytes that Linux takes, and rsync cannot bring it: it "
+        f"begins with '{name[:_SHOWN_OF_PATH]}', ends in '{name[-_SHOWN_OF_PATH:]}'",
+        f"ask whoever made these folders at {errand.facility} to give them shorter names, or to pack them; "
+        "until then give the entry the first of them as an 'exclude'",
     )
 
 

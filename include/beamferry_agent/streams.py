@@ -216,7 +216,10 @@ class _Stream:
                     # rsync removes an empty partial folder behind it.
                     is_lost = True
                 except PlaceError as error:
-                    self._streams.fail(_FOREIGN if isinstance(error, ForeignError) else AT_RDS, error.told())
+                    if isinstance(error, ForeignError):
+                        self._streams.fail(_FOREIGN, error.told())
+                    else:
+                        self._streams.fail(AT_RDS, "beamferry: refused at RDS: {}".format(error))
                     return False
             if come == count:
                 file.add(offset)

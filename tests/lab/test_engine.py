@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING
 import pytest
 from engine import MIB, Engine, noise, wait_until
 
+from beamferry import access, complaints
+from beamferry.beamtime import Level
+from beamferry.refused_names import interpret_names
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from beamferry.lab.host import Host
+
 
 ODD_NAMES = [
     b"new\nline",
@@ -254,3 +259,33 @@ def test_a_sparse_file_takes_as_little_at_rds_and_on_the_wire(
     assert (engine.destination / "whole.h5").stat().st_blocks * 512 >= 40 * MIB
     assert done.result["bytes"] == 440 * MIB + 1
     assert done.result["received"] < 42 * MIB
+
+
+@pytest.mark.parametrize(
+    ("depth", "code"), [(15, None), (16, "rds-names"), (17, "path-too-long"), (40, "path-too-long")]
+)
+def test_a_path_that_linux_takes_comes_home_and_a_longer_one_is_named_in_short(
+    far: Host, tmp_path: Path, depth: int, code: str | None
+) -> None:
+    engine = Engine(far, tmp_path / "beamtime")
+    here = os.open(engine.source, os.O_RDONLY)
+    for number in range(depth):
+        name = f"{number:03}".ljust(250, "y")
+        os.mkdir(name, dir_fd=here)
+        above, here = here, os.open(name, os.O_RDONLY, dir_fd=here)
+        os.close(above)
+    with open("deep.txt", "w", opener=lambda path, flags: os.open(path, flags, dir_fd=here)) as file:
+        file.write("deep")
+    os.close(here)
+    planned = engine.dry_run()
+    asked = planned.code, planned.errors, access.errand(engine.beamtime, engine.site)
+    error = interpret_names(*asked) or complaints.interpret_exit(*asked)
+    if code is None:
+        assert error is None
+        assert engine.transfer().code == 0
+        assert engine.verify(Level.SIZES).result["only_source"] == 0
+    else:
+        assert error is not None
+        assert error.code == code
+        assert "000yyy" in str(error)
+        assert len(str(error)) < 900
