@@ -39,7 +39,7 @@ _NO_RSYNC = re.compile(
     r'|rsync: No such file or directory|Unknown command:? [\'"]?rsync\b[^\n]{0,100})\r?$',
     re.MULTILINE,
 )
-# As hearing.sh ends and says it.
+# As the agent says it, see facility_shell.py.
 NO_MARK = 80
 _PRINTED = re.compile(rf"^{PRINTED}(.*)$", re.MULTILINE)
 _NOISE = re.compile(r"^protocol version mismatch -- is your shell clean\?\r?$", re.MULTILINE)

@@ -137,7 +137,7 @@ class RsyncEngine:
 
     def verify(self, facts: Facts, choice: Choice, seed: int) -> Call:
         """See ``Engine``."""
-        return "verify.sh", census.verify_arguments(
+        return "verify", census.verify_arguments(
             self._work,
             self.beamtime.model_copy(update={"samples": choice.samples}),
             self.site,

@@ -1,5 +1,6 @@
 """Answers one request: ``agent.sh VERB``, the request as JSON on stdin, the answer as JSON on stdout."""
 
+import json
 import sys
 from importlib import import_module
 
@@ -38,7 +39,7 @@ def main() -> int:
     module, function = _VERBS[verb]
     try:
         answer = getattr(import_module("beamferry_agent." + module), function)
-        text = answer(sys.stdin.read())
+        text = answer(_order_by_hand() or sys.stdin.read())
         # What goes on beside a job has nothing to tell.
         sys.stdout.write(text + "\n" if text else "")
     except AgentError as error:
@@ -48,6 +49,13 @@ def main() -> int:
         sys.stderr.write("agent: {}\n".format(error))
         return AgentError.exit_code
     return 0
+
+
+def _order_by_hand() -> str:
+    """Return the order of a step that a person types: ``step NAME -- ARGUMENT...``, '' where it comes on stdin."""
+    if sys.argv[3:4] != ["--"]:
+        return ""
+    return json.dumps({"step": sys.argv[2], "arguments": sys.argv[4:], "locks": []})
 
 
 sys.exit(main())

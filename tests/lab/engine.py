@@ -277,10 +277,10 @@ class Engine(Scripts):
         )
 
     def verify(self, level: Level, *, seed: int = 1, streams: int = 2) -> Outcome:
-        return self.run("verify.sh", self.hurried(self.verify_arguments(level, seed=seed, streams=streams)))
+        return self.run("verify", self.hurried(self.verify_arguments(level, seed=seed, streams=streams)))
 
     def listed(self, name: str) -> list[bytes]:
-        """Items of one of verify.sh's NUL-terminated lists."""
+        """Items of a comparison's NUL-terminated lists."""
         with (self.work / "verify" / name).open("rb") as stream:
             return list(read_names(stream))
 

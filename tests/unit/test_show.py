@@ -81,9 +81,10 @@ def test_paths_of_our_scripts_belong_to_an_option() -> None:
 
 def test_steps_run_the_scripts_of_this_version() -> None:
     commands = [words for words in shown().values() if words[:2] == ["sh", f"{bundle_folder()}/own.sh"]]
-    scripts = {words[2] for words in commands}
-    assert len(scripts) == 5
-    assert scripts <= set(bundle())
+    assert len(commands) == 5
+    assert {words[2] for words in commands} <= set(bundle())
+    steps = {tuple(words[3:6]) for words in commands if words[2] == "agent.sh"}
+    assert steps == {("step", name, "--") for name in ("dry_run", "transfer", "verify", "manifest")}
 
 
 def test_by_hand_the_first_look_changes_nothing() -> None:

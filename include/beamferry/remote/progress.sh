@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2034,SC2154  # what begin and set_far set is read by the scripts
+# shellcheck disable=SC2034,SC2154  # what begin sets is read by the scripts
 # What every job script shares: its progress, its result, what it heard on stderr, and its end. To be sourced.
 #
 # BEAMFERRY_JOB is the job's folder. A script calls begin, starts its children, may have a ticker report on
@@ -17,9 +17,6 @@ become_data() { # COMMAND...: in the place of a subshell, as a job in the backgr
 as_data() { # COMMAND...
   (become_data "$@")
 }
-
-# shellcheck source=include/beamferry/remote/hearing.sh
-. "$here/hearing.sh"
 
 # Stderr beyond this much helps nobody: its first half names the cause, its last half the outcome.
 readonly ERRORS_LIMIT=65536
@@ -318,13 +315,6 @@ suspect_unflushed() { # SOURCE, as HOST:PATH
     ((code == 0 || code == 65)) || finish "$code"
   fi
   rm -f "$work/unflushed"
-}
-
-# Sets what the scripts are told about the far side: `far`, the command that runs there, and `far_folder`.
-set_far() { # SSH_WORDS ACCOUNT HOST SOURCE
-  read -r -a far <<<"$1"
-  far+=(-l "$2" -- "$3" exec)
-  far_folder=${4%/}
 }
 
 quoted() { # TEXT: as one word of a POSIX shell
