@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Asks rsync what is to do without doing it.
 #
-#   dry_run.sh --work W --destination-root R --stall SECONDS -- rsync ARGUMENT... -- SOURCE DESTINATION
+#   dry_run.sh --work W --destination-root R --destination D --stall SECONDS -- rsync ARGUMENT... -- SOURCE DESTINATION
 #
 # Leaves W/todo: a line for each regular file to fetch, its size, a space, its name with what is not printable
 # as \#ooo, in rsync's order, and W/others, the same of folders and links to make. The text of --stats goes to
@@ -16,17 +16,19 @@ here=$(dirname "$0")
 begin dry_run rsync
 require rsync awk readlink pgrep
 
-work='' root=''
+work='' root='' destination=''
 while (($#)); do
   case $1 in
     --work) work=${2:-} && shift 2 ;;
     --destination-root) root=${2:-} && shift 2 ;;
+    --destination) destination=${2:-} && shift 2 ;;
     --stall) stall=${2:-} && shift 2 ;;
     --) shift && break ;;
     *) refuse "dry_run.sh: unknown argument $1" ;;
   esac
 done
-[[ -n $work && -n $root && $# -ge 4 ]] || refuse "dry_run.sh: --work, --destination-root and rsync's command are needed"
+[[ -n $work && -n $root && -n $destination && $# -ge 4 ]] ||
+  refuse "dry_run.sh: --work, --destination-root, --destination and rsync's command are needed"
 [[ $stall =~ ^[0-9]+$ ]] || refuse "dry_run.sh: --stall must be a number"
 
 work=$(readlink -m -- "$work")
@@ -34,7 +36,6 @@ mkdir -p "$work"
 # A list of an earlier run must never be taken for this one's, nor its progress.
 rm -rf "$work/todo" "$work/todo.totals" "$work/todo.count" "$work/live" "$work/names_refused"
 
-destination=${!#}
 resolve_destination
 lead '' "${@:1:$#-1}" "$destination/"
 command=("${led[@]}")

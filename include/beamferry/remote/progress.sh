@@ -20,6 +20,8 @@ as_data() { # COMMAND...
 
 # shellcheck source=include/beamferry/remote/hearing.sh
 . "$here/hearing.sh"
+# shellcheck source=include/beamferry/remote/request.sh
+. "$here/request.sh"
 
 # Stderr beyond this much helps nobody: its first half names the cause, its last half the outcome.
 readonly ERRORS_LIMIT=65536
@@ -235,22 +237,6 @@ finish() { # CODE [KEY NUMBER]...: writes the result and ends the job
     echo '}'
   } | put "$BEAMFERRY_JOB/result.json"
   exit "$code"
-}
-
-json_text() { # TEXT: as a JSON string; what else JSON would have escaped, no path of ours holds
-  local text=${1//\\/\\\\}
-  printf '"%s"' "${text//\"/\\\"}"
-}
-
-# Prints a request to the agent.
-request() { # [KEY TEXT]...
-  local separator='{'
-  while (($#)); do
-    printf '%s"%s":%s' "$separator" "$1" "$(json_text "$2")"
-    separator=,
-    shift 2
-  done
-  echo '}'
 }
 
 # Asks the agent; its answer goes to stdout, its complaint to `errors`.
