@@ -20,6 +20,7 @@ from beamferry.ssh_complaints import (
     shell_noise,
     shown,
 )
+from beamferry_agent.errors import LINK_BELOW
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,6 +65,15 @@ def some(names: tuple[str, ...]) -> str:
     return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
 
 
+def destination_unusable(reason: str, destination: str) -> PermanentError:
+    """Return the error of a destination that is, or whose way leads through, what is not to be trusted."""
+    if LINK_BELOW in reason:
+        remedy = "name in the entry the folder that the link leads to, or put a folder in the link's place"
+    else:
+        remedy = "see that it is a folder of the account's own, with no link and nothing of anybody else in the way"
+    return PermanentError("destination-unusable", f"{destination} cannot be used ({reason})", remedy)
+
+
 def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | None:  # noqa: PLR0911, PLR0912
     """Return what an exit code of rsync or of one of our scripts means, or None for 0.
 
@@ -85,11 +95,7 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
         )
     # rsync's own code for it, and the agent's.
     if code in {3, 70}:
-        return PermanentError(
-            "destination-unusable",
-            f"{errand.destination} cannot be used ({reason.removeprefix('agent: ')})",
-            "see that it is a folder of the account's own, and that no link and nothing of anybody else is in the way",
-        )
+        return destination_unusable(reason.removeprefix("agent: "), errand.destination)
     if code == NO_MARK:
         if said := _PRINTED.findall(stderr):
             return shell_noise(shown(said[-1].strip()), errand)

@@ -185,7 +185,7 @@ def _can_be_made(folder: int, place: str, name: bytes) -> bool:
 def _nearest(destination: str, root: str) -> str:
     """Return the destination, or the nearest folder above it that is there, but none above the root."""
     top = os.path.realpath(root)
-    at = os.path.realpath(destination)
+    at = os.path.normpath(destination)
     below = at.startswith(top.rstrip("/") + "/")
     while not os.path.isdir(at) and at != top:
         at = os.path.dirname(at)
