@@ -51,7 +51,7 @@ def verify_arguments(
         *("--host", beamtime.host),
         *("--account", beamtime.account),
         *("--source", beamtime.source_path),
-        *("--destination", beamtime.destination_path(site)),
+        *("--destination", beamtime.destination_below_root(site)),
         *("--ssh", " ".join(ssh)),
         *group,
         *(word for path in beamtime.exclude for word in ("--exclude", path)),
@@ -74,7 +74,7 @@ def manifest_arguments(
     return (
         *("--work", work),
         *("--streams", str(streams)),
-        *("--destination", beamtime.destination_path(site)),
+        *("--destination", beamtime.destination_below_root(site)),
         *(word for path in exclude for word in ("--exclude", path)),
         *("--output", output),
     )

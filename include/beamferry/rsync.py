@@ -200,6 +200,7 @@ def dry_run_arguments(
     return (
         *("--work", work),
         *("--destination-root", site.destination_root),
+        *("--destination", beamtime.destination_below_root(site)),
         *("--stall", str(STALL_SECONDS)),
         "--",
         *rsync_command(beamtime, site, traits, flat=flat),
@@ -238,7 +239,7 @@ def transfer_arguments(
         *("--host", beamtime.host),
         *("--account", beamtime.account),
         *("--source", beamtime.source_path),
-        *("--destination", beamtime.destination_path(site)),
+        *("--destination", beamtime.destination_below_root(site)),
         *("--ssh", " ".join(ssh_words(beamtime))),
         "--",
         *rsync_command(beamtime, site, traits, flat=flat, limit=limit),

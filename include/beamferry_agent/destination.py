@@ -6,7 +6,7 @@ import stat
 from contextlib import contextmanager
 from typing import Dict, Iterator, Tuple
 
-from beamferry_agent.places import ForeignError, follow, open_below, place_error, refuse_shared
+from beamferry_agent.places import ForeignError, follow, open_below, place_error, refuse_shared, resolved
 
 # As rsync's --partial-dir names it; nothing of that name comes from the source.
 PARTIAL = ".beamferry-partial"
@@ -16,7 +16,7 @@ _DATA_MODE, _OWN_MODE = 0o755, 0o700
 def resolve(text: str) -> str:
     """Answer ``{"destination"}``: return the folder's path without links, whether it is there or not.
 
-    Links are followed if root or this account made them. Raises PlaceError.
+    Of ``ROOT/./REST`` links are followed in ROOT alone, and there if root or this account made them. Raises PlaceError.
     """
     followed = follow(_fields(text)["destination"])
     os.close(followed.handle)
@@ -39,7 +39,7 @@ def prepare(text: str) -> str:
     place = destination
     for part in asked["below"].split("/"):
         place = os.path.join(place, part)
-        with open_below(destination, place, _OWN_MODE) as folder:
+        with open_below(resolved(destination), place, _OWN_MODE) as folder:
             refuse_shared(folder, place)
     return destination
 
@@ -87,10 +87,10 @@ def remove_partial(destination: str, name: bytes) -> None:
 def _open_partials(destination: str, name: bytes) -> Iterator[Tuple[int, str, str]]:
     """Open the folder of a file's partial, made where it is missing; yield it, its path and the file's name in it."""
     above, file = os.path.split(os.path.join(destination, os.fsdecode(name)))
-    with open_below(destination, above, _DATA_MODE):
+    with open_below(resolved(destination), above, _DATA_MODE):
         pass
     place = os.path.join(above, PARTIAL)
-    with open_below(destination, place, _OWN_MODE) as folder:
+    with open_below(resolved(destination), place, _OWN_MODE) as folder:
         yield folder, place, file
 
 

@@ -32,9 +32,9 @@ _OLD = ("todo", "todo.totals", "todo.count", "names_refused")
 
 
 def run(step: Step, tools: Tools, words: Sequence[str]) -> None:
-    """Do it; ``words`` are ``--work W --destination-root R --stall SECONDS -- rsync ... -- SOURCE DESTINATION``."""
+    """Do it; ``words`` are pairs of a name and a text, then ``-- rsync ARGUMENT... -- SOURCE DESTINATION``."""
     own = words.index("--") if "--" in words else len(words)
-    asked = Arguments("dry_run", words[:own], ("work", "destination-root", "stall"))
+    asked = Arguments("dry_run", words[:own], ("work", "destination-root", "destination", "stall"))
     work, root = os.path.realpath(asked.needed("work")), asked.needed("destination-root")
     command = Command(words[own + 1 :])
     stall = asked.number("stall")
@@ -44,7 +44,7 @@ def run(step: Step, tools: Tools, words: Sequence[str]) -> None:
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(work, name))
     shutil.rmtree(os.path.join(work, "live"), ignore_errors=True)
-    destination = real_destination(step, command.destination)
+    destination = real_destination(step, asked.needed("destination"))
     _DryRun(step, tools, command, work, destination, stall).run(root)
 
 

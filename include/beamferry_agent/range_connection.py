@@ -43,9 +43,9 @@ def stat_script(source: str, names: Sequence[bytes]) -> bytes:
         os.fsencode(_OPENING.format(shlex.quote(source)).rstrip("\n")),
         # GNU dd and stat, or no ranges.
         b"dd bs=1 count=0 skip=0 iflag=skip_bytes,count_bytes,fullblock </dev/null 2>/dev/null &&",
-        b'  stat -c "%s %.9Y" - </dev/null >/dev/null 2>&1 || { echo plain; exit 0; }',
+        b'  stat -c "%s %.9Y %b %B" - </dev/null >/dev/null 2>&1 || { echo plain; exit 0; }',
     ]
-    lines += [b'stat -c "%s %.9Y" - <' + _word(b"./" + name) + b" || echo plain" for name in names]
+    lines += [b'stat -c "%s %.9Y %b %B" - <' + _word(b"./" + name) + b" || echo plain" for name in names]
     return b"\n".join(lines) + b"\n"
 
 
@@ -96,7 +96,7 @@ class RangeConnection:
 
     def ask(self, name: bytes, version: Version, offset: int, count: int) -> None:
         """Ask for a range; where the shell has ended its code tells why."""
-        asked = (_word(b"./" + name), _word(b"%d %s" % version), b"%d" % offset, b"%d" % count)
+        asked = (_word(b"./" + name), _word(b"%d %s" % version[:2]), b"%d" % offset, b"%d" % count)
         self._write(b"range " + b" ".join(asked) + b"\n")
 
     @property

@@ -19,20 +19,26 @@ _MIB = 1024 * 1024
 # Ranges shorter than this spend more on the request than on the bytes.
 _LEAST = 4 * _MIB
 _HEADER = re.compile(rb"(?P<size>[0-9]+) (?P<modified>[0-9]+\.[0-9]+) (?P<length>[1-9][0-9]*)\n")
-_FACTS = re.compile(rb"(?P<size>[0-9]{1,18}) (?P<modified>[0-9]+\.[0-9]+)\Z")
+_FACTS = re.compile(
+    rb"(?P<size>[0-9]{1,18}) (?P<modified>[0-9]+\.[0-9]+) (?P<blocks>[0-9]{1,18}) (?P<block>[0-9]{1,9})\Z"
+)
 
 
 class Version(NamedTuple):
-    """A file at the source: its size in bytes, and its time as the facility prints it."""
+    """A file at the source: its size in bytes, its time as the facility prints it, and whether most of it is holes."""
 
     size: int
     modified: bytes
+    is_sparse: bool = False
 
 
 def read_version(line: bytes) -> Optional[Version]:
     """Return what the facility says of a file; None where ranges of it cannot be had."""
     found = _FACTS.match(line)
-    return None if found is None else Version(int(found.group("size")), found.group("modified"))
+    if found is None:
+        return None
+    size, blocks, block = (int(found.group(name)) for name in ("size", "blocks", "block"))
+    return Version(size, found.group("modified"), blocks * block < size // 2)
 
 
 class RangedFile:
@@ -98,7 +104,7 @@ def plan(
         return None
     header, offsets = _read(folder, name)
     there = _partial_size(destination, name)
-    if there is None or (header is not None and header[0] != version):
+    if there is None or (header is not None and header[0][:2] != version[:2]):
         # Another version of the file began here: its bytes are worth nothing.
         if os.path.lexists(_partial(destination, name)):
             remove_partial(destination, name)

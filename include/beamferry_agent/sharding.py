@@ -15,6 +15,8 @@ _MOST_FILES, _MOST_BYTES = 10000, 8192 * _MIB
 _LEAST_BYTES, _FULL_BYTES = 16 * _MIB, 128 * _MIB
 # Above this size a file always comes in ranges: a host that loses power costs at most this much of one file.
 _ALWAYS_RANGES = 16 * 1024 * _MIB
+# The facility is asked about each large file, which takes a few milliseconds.
+_LEAST_LARGE = 32 * _MIB
 
 
 class Todo(NamedTuple):
@@ -43,23 +45,21 @@ def read_todo(lines: Iterable[bytes]) -> Iterator[Todo]:
         yield Todo(int(size), unescape_name(name) if b"\\#" in name else name)
 
 
-def range_threshold(asked: int, streams: int, total: int) -> int:
-    """Return the bytes from which a file comes in ranges, 0 for never.
+def large_from(least: int, streams: int, total: int) -> int:
+    """Return the bytes from which a file is large: it comes in ranges, or alone where those are of no use.
 
     With many large files each stream has whole ones to fetch, and ranges would only cost the reading of each file once
-    more: they pay where a file is more than an eighth of a stream's share.
+    more: they pay where a file is more than an eighth of a stream's share. ``least``: bytes, 0 for our own choice.
     """
-    if asked <= 0 or streams <= 1:
-        return 0
-    return max(min(total // (streams * 8), _ALWAYS_RANGES), asked)
+    return max(min(total // (streams * 8), _ALWAYS_RANGES), least or _LEAST_LARGE)
 
 
-def cut(files: Iterable[Todo], *, streams: int, count: int, total: int, threshold: int) -> Iterator[Unit]:
+def cut(files: Iterable[Todo], *, streams: int, count: int, total: int, large: int) -> Iterator[Unit]:
     """Yield shards, and large files one by one.
 
     Shards shrink as the work runs out (guided self-scheduling), so the streams end together: each takes
-    1/(1.5 x streams) of what is left. ``count`` and ``total``: files and bytes of the whole list; ``threshold``: bytes
-    from which a file is large, 0 for never.
+    1/(1.5 x streams) of what is left. ``count`` and ``total``: files and bytes of the whole list; ``large``: bytes
+    from which a file is large.
     """
     left = total + count * _FILE_COST
     least = min(max(left / (streams * 3), _LEAST_BYTES), _FULL_BYTES)
@@ -69,7 +69,7 @@ def cut(files: Iterable[Todo], *, streams: int, count: int, total: int, threshol
     for file in files:
         cost = file.size + _FILE_COST
         left -= cost
-        if threshold > 0 and file.size >= threshold:
+        if file.size >= large:
             yield Unit([file], is_large=True)
             continue
         if held and (len(held) >= _MOST_FILES or weight >= target):

@@ -140,14 +140,17 @@ class _Stream:
     # --- shards -----------------------------------------------------------------------------------------------
 
     def _fetch_shard(self, shard: Shard) -> bool:
-        if not self._fetch(shard.path, self._count_line, "--outbuf=L", "--out-format=%i %l %b"):
+        if not self._fetch(
+            shard.path, self._count_line, "--outbuf=L", "--out-format=%i %l %b", *shard.options
+        ):
             return False
         os.unlink(shard.path)
         return True
 
     def _count_line(self, line: bytes) -> None:
         if line.startswith(b">f"):
-            self._counts.add(bytes=int(line.split(b" ")[1]), files=1)
+            _, size, received = line.split(b" ")
+            self._counts.add(bytes=int(size), received=int(received), files=1)
 
     def _fetch(self, files: str, hear: Callable[[bytes], None], *options: str) -> bool:
         """Have one rsync fetch the files of a list, again when its connection breaks; False when the job has to end."""
@@ -213,7 +216,10 @@ class _Stream:
                     # rsync removes an empty partial folder behind it.
                     is_lost = True
                 except PlaceError as error:
-                    self._streams.fail(_FOREIGN if isinstance(error, ForeignError) else AT_RDS, error.told())
+                    if isinstance(error, ForeignError):
+                        self._streams.fail(_FOREIGN, error.told())
+                    else:
+                        self._streams.fail(AT_RDS, "beamferry: refused at RDS: {}".format(error))
                     return False
             if come == count:
                 file.add(offset)

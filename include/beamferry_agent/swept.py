@@ -5,7 +5,7 @@ import subprocess
 from contextlib import suppress
 
 from beamferry_agent.destination import PARTIAL
-from beamferry_agent.places import PlaceError, open_below
+from beamferry_agent.places import PlaceError, open_below, resolved
 from beamferry_agent.records import read_names
 from beamferry_agent.step import AT_RDS, Step, StepEnd
 from beamferry_agent.tools import Tools
@@ -50,7 +50,7 @@ def remove_partials(step: Step, tools: Tools, root: int, destination: str) -> No
     for path in found:
         above, name = os.path.split(os.path.join(destination, os.fsdecode(path)))
         try:
-            with open_below(destination, above, 0o755) as folder:
+            with open_below(resolved(destination), above, 0o755) as folder:
                 _remove(folder, os.fsencode(name))
         except PlaceError as error:
             step.hear(error.told())

@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from contextlib import suppress
-from typing import List, NoReturn, Sequence, Tuple
+from typing import List, NoReturn, Optional, Sequence, Tuple
 
 from beamferry_agent.arguments import Arguments
 from beamferry_agent.ciphers import prefer_aes
@@ -18,9 +18,9 @@ from beamferry_agent.facility_shell import NO_CONNECTION, FacilityShell, known_w
 from beamferry_agent.finishing import Finish
 from beamferry_agent.flushing import flush, note_unflushed
 from beamferry_agent.range_connection import LargeFiles
-from beamferry_agent.ranges import plan
+from beamferry_agent.ranges import RangedFile, Version, plan
 from beamferry_agent.rsync_runs import Command, run_rsync
-from beamferry_agent.sharding import cut, range_threshold, read_todo
+from beamferry_agent.sharding import cut, large_from, read_todo
 from beamferry_agent.step import STALLED, Progress, Step, StepEnd
 from beamferry_agent.step_destination import opened, prepared_destination
 from beamferry_agent.streams import RETRY_DELAYS, Streams
@@ -36,6 +36,8 @@ _MOVERS = frozenset({"rsync"})
 # stream has its own below it: creating files in one folder, they would wait for each other.
 _TEMPORARY = ".beamferry-partial/.beamferry-temporary"
 _NO_LISTS = 69
+# Files that are mostly holes take as little at RDS as at the facility, and as little of the wire.
+_SPARSE = ("--sparse", "--compress")
 _KNOWN = (
     *("work", "streams", "range-threshold", "range-bytes", "stall"),
     *("host", "account", "source", "destination", "ssh"),
@@ -88,7 +90,9 @@ class _Transfer:
         self._step, self._tools, self._way, self._work = step, tools, way, work
         self._files, self._total = files, total
         self._streams = asked.number("streams", 1, 1)
-        self._threshold = range_threshold(asked.number("range-threshold"), self._streams, total)
+        least = asked.number("range-threshold")
+        self._large_from = large_from(least, self._streams, total)
+        self._with_ranges = least > 0 and self._streams > 1
         self._range_bytes = asked.number("range-bytes", 64 * _MIB, 1)
         self._stall = asked.number("stall")
         self._counts = Counts()
@@ -132,7 +136,7 @@ class _Transfer:
                 streams=self._streams,
                 count=self._files,
                 total=self._total,
-                threshold=self._threshold,
+                large=self._large_from,
             )
             for unit in units:
                 if unit.is_large:
@@ -140,12 +144,12 @@ class _Transfer:
                 else:
                     self._queue.append(self._shard([file.name for file in unit.files]))
 
-    def _shard(self, names: Sequence[bytes]) -> Shard:
+    def _shard(self, names: Sequence[bytes], *options: str) -> Shard:
         self._shards += 1
         path = self._path("plan/s{:06d}".format(self._shards))
         with open(path, "wb") as file:
             file.writelines(name + b"\0" for name in names)
-        return Shard(path)
+        return Shard(path, options)
 
     def _plan_ranges(self, large: LargeFiles) -> List[Unit]:
         """Return the ranges that are missing; files that plain rsync does better get shards of their own."""
@@ -153,9 +157,10 @@ class _Transfer:
         # Eight ranges a stream, of all that there is to do, let the streams end together.
         length = self._total // (self._streams * 8)
         for name, version in zip(self._large, large.versions):
-            file = version and plan(
-                self._path("ranges"), self._way.destination, name, version, length, self._range_bytes
-            )
+            if version and version.is_sparse:
+                self._queue.append(self._shard([name], *_SPARSE))
+                continue
+            file = version and self._with_ranges and self._planned(name, version, length)
             if not file:
                 self._queue.append(self._shard([name]))
                 continue
@@ -165,6 +170,9 @@ class _Transfer:
             # For the case that all ranges are there: nobody else would come to it.
             units.append(Range(file, None))
         return units
+
+    def _planned(self, name: bytes, version: Version, length: int) -> Optional[RangedFile]:
+        return plan(self._path("ranges"), self._way.destination, name, version, length, self._range_bytes)
 
     def _fill(self, streams: Streams) -> List[Unit]:
         """Return all units: ranges first, as the proof of their files then runs while others still have shards."""
@@ -188,7 +196,7 @@ class _Transfer:
         with open(self._path("unswept"), "wb"):
             pass
         streams = Streams(self._step, self._tools, self._way, self._streams, self._counts)
-        streams.run(lambda: self._fill(streams), bool(self._large))
+        streams.run(lambda: self._fill(streams), self._with_ranges and bool(self._large))
         self._check(ticker)
         if streams.failure is not None:
             code = streams.failure
@@ -273,6 +281,7 @@ class _Transfer:
             rsync_exit=rsync_exit,
             streams=self._streams,
             bytes=counts.bytes + counts.range_bytes,
+            received=counts.received + counts.range_bytes,
             files=counts.files + counts.proofs,
             shards=self._shards,
             ranges=counts.ranges,

@@ -1,7 +1,7 @@
 """The units of work of a transfer by rsync, how they come, and what has come."""
 
 import threading
-from typing import NamedTuple, Optional, Sequence, Union
+from typing import NamedTuple, Optional, Sequence, Tuple, Union
 
 from beamferry_agent.facility_shell import FacilityShell
 from beamferry_agent.ranges import RangedFile
@@ -15,9 +15,10 @@ class Range(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """A list of files for one rsync, NUL-terminated; it is removed when they are there."""
+    """A list of files for one rsync, NUL-terminated, and options for it; the list is removed when they are there."""
 
     path: str
+    options: Tuple[str, ...] = ()
 
 
 Unit = Union[Range, Shard]
@@ -40,13 +41,16 @@ class Way(NamedTuple):
 
 
 class Counts:
-    """What has come since the dry run; ``flying`` is what of ranges is on its way."""
+    """What has come since the dry run.
+
+    ``received``: bytes of the wire for shards; ``flying``: bytes of ranges that are on their way.
+    """
 
     def __init__(self) -> None:
         """Begin with nothing."""
         self._guard = threading.Lock()
         self.bytes = self.files = self.ranges = self.range_bytes = self.proofs = 0
-        self.retries = self.resent = self.flying = 0
+        self.received = self.retries = self.resent = self.flying = 0
 
     def add(self, **numbers: int) -> None:
         """Count more of something."""

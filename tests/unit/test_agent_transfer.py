@@ -15,7 +15,7 @@ from beamferry_agent.errors import DamagedListsError
 from beamferry_agent.finishing import Finish
 from beamferry_agent.range_connection import stat_script
 from beamferry_agent.ranges import RangedFile, Version, plan, read_version
-from beamferry_agent.sharding import Todo, cut, range_threshold, read_todo
+from beamferry_agent.sharding import Todo, cut, large_from, read_todo
 from beamferry_agent.todo_list import TodoList
 from beamferry_agent.transfer import _read_counts
 
@@ -30,22 +30,22 @@ FILES = st.lists(st.builds(Todo, st.integers(0, 300 * MIB), NAMES), max_size=60)
 # Shards.
 
 
-@given(FILES, st.integers(1, 20), st.integers(0, 100 * MIB))
+@given(FILES, st.integers(1, 20), st.integers(1, 100 * MIB))
 def test_each_file_is_in_one_unit_and_large_ones_are_alone(
-    files: list[Todo], streams: int, threshold: int
+    files: list[Todo], streams: int, least: int
 ) -> None:
     total = sum(file.size for file in files)
-    units = list(cut(files, streams=streams, count=len(files), total=total, threshold=threshold))
+    units = list(cut(files, streams=streams, count=len(files), total=total, large=least))
     small = [file for unit in units if not unit.is_large for file in unit.files]
     large = [file for unit in units if unit.is_large for file in unit.files]
-    assert small == [file for file in files if not threshold or file.size < threshold]
-    assert large == [file for file in files if threshold and file.size >= threshold]
+    assert small == [file for file in files if file.size < least]
+    assert large == [file for file in files if file.size >= least]
     assert all(len(unit.files) == 1 for unit in units if unit.is_large)
 
 
 def test_shards_shrink_as_the_work_runs_out() -> None:
     files = [Todo(10 * MIB, b"%d" % number) for number in range(2000)]
-    units = list(cut(files, streams=4, count=2000, total=2000 * 10 * MIB, threshold=0))
+    units = list(cut(files, streams=4, count=2000, total=2000 * 10 * MIB, large=MIB * MIB))
     sizes = [sum(file.size for file in unit.files) for unit in units]
     assert sizes == sorted(sizes, reverse=True)
     # A sixth of all that there is; and not less than what a connection is worth.
@@ -54,24 +54,25 @@ def test_shards_shrink_as_the_work_runs_out() -> None:
 
 
 def test_a_shard_has_at_most_ten_thousand_files() -> None:
-    units = list(cut((Todo(1, b"x") for _ in range(25000)), streams=1, count=25000, total=25000, threshold=0))
+    units = list(cut((Todo(1, b"x") for _ in range(25000)), streams=1, count=25000, total=25000, large=MIB))
     assert max(len(unit.files) for unit in units) == 10000
 
 
 @pytest.mark.parametrize(
-    ("asked", "streams", "total", "expected"),
+    ("least", "streams", "total", "expected"),
     [
-        (0, 4, 10**12, 0),
-        (32 * MIB, 1, 10**12, 0),
+        (0, 4, 100 * MIB, 32 * MIB),
+        (MIB, 4, 100 * MIB, 100 * MIB // 32),
+        (MIB, 4, MIB, MIB),
         (32 * MIB, 4, 100 * MIB, 32 * MIB),
         (32 * MIB, 4, 32 * 1024 * MIB, 1024 * MIB),
         (32 * MIB, 4, 10**15, 16 * 1024 * MIB),
     ],
 )
 def test_a_file_comes_in_ranges_where_it_is_more_than_an_eighth_of_a_streams_share(
-    asked: int, streams: int, total: int, expected: int
+    least: int, streams: int, total: int, expected: int
 ) -> None:
-    assert range_threshold(asked, streams, total) == expected
+    assert large_from(least, streams, total) == expected
 
 
 def test_names_of_the_list_are_as_they_are() -> None:
@@ -165,11 +166,18 @@ def test_the_ranges_of_a_file_are_all_of_it(size: int, parts: int, data: st.Data
 
 
 @pytest.mark.parametrize(
-    "line", [b"plain", b"", b"12", b"12 13", b"-1 1.000000000", b"1e9 1.0", b"9" * 19 + b" 1.0"]
+    "line",
+    [b"plain", b"", b"12", b"12 13", b"12 1.0", b"-1 1.0 1 512", b"1e9 1.0 1 512", b"9" * 19 + b" 1.0 1 512"],
 )
 def test_what_a_facility_says_of_a_file_is_a_version_or_none(line: bytes) -> None:
     assert read_version(line) is None
-    assert read_version(b"12 1700000000.123456789") == Version(12, b"1700000000.123456789")
+
+
+def test_a_file_is_sparse_where_it_has_less_than_half_of_its_size_on_the_disk() -> None:
+    assert read_version(b"8192 17.123456789 16 512") == Version(8192, b"17.123456789", is_sparse=False)
+    assert read_version(b"8192 17.123456789 8 512") == Version(8192, b"17.123456789", is_sparse=False)
+    assert read_version(b"8192 17.123456789 7 512") == Version(8192, b"17.123456789", is_sparse=True)
+    assert read_version(b"0 17.123456789 0 512") == Version(0, b"17.123456789", is_sparse=False)
 
 
 class Visit:
@@ -267,7 +275,7 @@ def test_a_link_in_the_partials_place_is_not_followed(visit: Visit) -> None:
 def test_any_name_is_asked_for(names: list[bytes]) -> None:
     script = stat_script("/does/not/matter", names)
     # What the facility's shell makes of each name, in place of opening it.
-    asked = script.replace(b'stat -c "%s %.9Y" - <', b"printf '%s\\0' ").replace(b" || echo plain", b"")
+    asked = script.replace(b'stat -c "%s %.9Y %b %B" - <', b"printf '%s\\0' ").replace(b" || echo plain", b"")
     words = asked.split(b"exit 0; }\n", 1)[1]
     done = subprocess.run(["sh"], input=words, capture_output=True, check=True)
     assert done.stdout.split(b"\0")[:-1] == [b"./" + name for name in names]

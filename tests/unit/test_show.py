@@ -74,7 +74,9 @@ def test_paths_of_our_scripts_belong_to_an_option() -> None:
     for title in ("transfer", "verify_sizes"):
         words = steps[title]
         assert words[words.index("--source") + 1] == SOURCE.split(":")[1].rstrip("/")
-        assert words[words.index("--destination") + 1] == DESTINATION.rstrip("/")
+    for title in ("verify_access", "dry_run", "transfer", "verify_sizes", "certify, with a manifest"):
+        words = steps[title]
+        assert words[words.index("--destination") + 1] == "/mnt/rds/./diamond/i12/2021/mg25682-2"
     manifest = steps["certify, with a manifest"]
     assert manifest[-2:] == ["--output", f"{DESTINATION.rstrip('/')}.certificate/manifest.sha256"]
 

@@ -18,6 +18,9 @@ as_data() { # COMMAND...
   (become_data "$@")
 }
 
+# shellcheck source=include/beamferry/remote/request.sh
+. "$here/request.sh"
+
 # Stderr beyond this much helps nobody: its first half names the cause, its last half the outcome.
 readonly ERRORS_LIMIT=65536
 readonly TICK_SECONDS=2
@@ -232,22 +235,6 @@ finish() { # CODE [KEY NUMBER]...: writes the result and ends the job
     echo '}'
   } | put "$BEAMFERRY_JOB/result.json"
   exit "$code"
-}
-
-json_text() { # TEXT: as a JSON string; what else JSON would have escaped, no path of ours holds
-  local text=${1//\\/\\\\}
-  printf '"%s"' "${text//\"/\\\"}"
-}
-
-# Prints a request to the agent.
-request() { # [KEY TEXT]...
-  local separator='{'
-  while (($#)); do
-    printf '%s"%s":%s' "$separator" "$1" "$(json_text "$2")"
-    separator=,
-    shift 2
-  done
-  echo '}'
 }
 
 # Asks the agent; its answer goes to stdout, its complaint to `errors`.
