@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import shlex
+from signal import SIGTERM
 from typing import TYPE_CHECKING
 
 import paramiko
 import pytest
-from engine import Engine
+from engine import Engine, wait_until
 
 from beamferry import access, lftp_complaints
 from beamferry.beamtime import Level
@@ -180,6 +181,24 @@ def test_content_that_rds_does_not_give_to_the_comparison(
     done = engine.verify(Level.FULL)
     check(told(engine, done), AT_RDS[reason.kind], reason, "RDS", NAME)
     assert done.result["sampled_files"] == 1
+
+
+@pytest.mark.parametrize("is_stopped", [False, True], ids=["nobody stops it", "somebody stops it"])
+def test_an_rds_that_hangs_keeps_no_comparison(
+    engine: Engine, at_rds: Callable[..., None], is_stopped: bool
+) -> None:
+    for name in (NAME, "another"):
+        (engine.source / name).write_text("data")
+    engine.fetch()
+    # A mount that hangs, whose waits a kill ends.
+    at_rds("read", 0)
+    engine.seconds = 100 if is_stopped else 4
+    job = engine.start("verify", engine.hurried(engine.verify_arguments(Level.FULL)))
+    if is_stopped:
+        wait_until(lambda: '"compare"' in (engine.job / "progress.json").read_text())
+        os.killpg(job.process.pid, SIGTERM)
+    done = job.outcome()
+    assert done.code == done.result["exit_code"] == (143 if is_stopped else 75)
 
 
 @each_reason
