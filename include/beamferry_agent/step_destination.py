@@ -1,6 +1,7 @@
 """The destination of a step: found without links of others on the way, made where it is missing, and kept open."""
 
 import json
+import os
 from contextlib import contextmanager
 from typing import Iterator
 
@@ -38,6 +39,13 @@ def opened(step: Step, path: str) -> Iterator[int]:
     """
     with at_rds(step), open_below("/", path, 0o755) as folder:
         yield folder
+
+
+def still_there(step: Step, folder: int, path: str) -> None:
+    """End the step where the folder that is open has lost its path meanwhile, e.g. to a link. Raises StepEnd."""
+    if os.readlink("/proc/self/fd/{}".format(folder)) != path:
+        step.hear("agent: {} is not the folder any more that it was when the job began".format(path))
+        raise StepEnd(_FOREIGN)
 
 
 @contextmanager

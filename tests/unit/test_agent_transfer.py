@@ -17,7 +17,7 @@ from beamferry_agent.range_connection import stat_script
 from beamferry_agent.ranges import RangedFile, Version, plan, read_version
 from beamferry_agent.sharding import Todo, cut, large_from, read_todo
 from beamferry_agent.todo_list import TodoList
-from beamferry_agent.transfer import _read_counts
+from beamferry_agent.transfer_plan import read_counts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -293,9 +293,9 @@ def test_the_folder_is_one_word_there() -> None:
 
 def test_files_of_earlier_starts_count_also_those_of_versions_before(tmp_path: Path) -> None:
     live = tmp_path / "live"
-    assert _read_counts(str(live)) == (0, 0)
+    assert read_counts(str(live)) == (0, 0)
     live.mkdir()
     (live / "log.0").write_text("files 100 2\nrange 50\nretry\nproof 1\n")
     (live / "log.before").write_text(">f+++++++++ 7 7\nfiles 1000 3\n")
     (live / "shard.1").write_text(">f+++++++++ 5 5\ncd+++++++++ 0 0\n>f\0\n")
-    assert _read_counts(str(live)) == (1112, 7)
+    assert read_counts(str(live)) == (1112, 7)
