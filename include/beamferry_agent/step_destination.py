@@ -7,6 +7,7 @@ from typing import Iterator
 
 from beamferry_agent.destination import prepare, resolve
 from beamferry_agent.places import ForeignError, PlaceError, open_below
+from beamferry_agent.reading_words import OF_RDS
 from beamferry_agent.step import AT_RDS, Step, StepEnd
 
 _FOREIGN = 70
@@ -53,6 +54,10 @@ def at_rds(step: Step) -> Iterator[None]:
     """End the step where a place at RDS cannot be used. Raises StepEnd."""
     try:
         yield
-    except PlaceError as error:
+    except ForeignError as error:
         step.hear(error.told())
-        raise StepEnd(_FOREIGN if isinstance(error, ForeignError) else AT_RDS)
+        raise StepEnd(_FOREIGN)
+    except PlaceError as error:
+        # It is not the home folder that refuses.
+        step.hear(OF_RDS + error.told())
+        raise StepEnd(AT_RDS)
