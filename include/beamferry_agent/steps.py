@@ -13,7 +13,7 @@ from beamferry_agent.step import STOPPED, UNEXPECTED, Step, StepEnd
 from beamferry_agent.tools import Tools
 
 # The modules that have a function ``run(step, tools, arguments)``, and the phase in which each begins.
-STEPS: Dict[str, str] = {}
+STEPS: Dict[str, str] = {"lftp_transfer": "lftp_transfer"}
 
 
 def run_step(text: str) -> NoReturn:

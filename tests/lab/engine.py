@@ -7,6 +7,8 @@ import json
 import os
 import random
 import subprocess
+import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -71,16 +73,21 @@ class Scripts:
         shim.chmod(0o755)
 
     def start(self, script: str, arguments: tuple[str, ...], limit_kib: int | None = None) -> Job:
-        """Start a job script in a session of its own, as the agent does; ``limit_kib`` bounds each file."""
+        """Start a job's script or step in a session of its own, as the agent does; ``limit_kib`` bounds each file."""
         for left in self.job.iterdir():
             left.unlink()
+        order = {"step": script, "arguments": arguments, "locks": []}
         command = ["bash", str(self.installed / script), *arguments]
+        if not script.endswith(".sh"):
+            command = [sys.executable, "-I", "-B", str(self.installed / "agent.pyz"), "step"]
         if limit_kib is not None:
             command = ["bash", "-c", f'ulimit -f {limit_kib}; exec "$@"', "bash", *command]
-        with (self.job / "log").open("wb") as log:
+        with (self.job / "log").open("wb") as log, tempfile.TemporaryFile() as stdin:
+            stdin.write(json.dumps(order).encode())
+            stdin.seek(0)
             process = subprocess.Popen(
                 [*self.inside, *command],
-                stdin=subprocess.DEVNULL,
+                stdin=stdin if "step" in command else subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
