@@ -10,6 +10,7 @@ that takes 5 connections. Contents are compared after every run. Exit 1 when the
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -21,13 +22,13 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from beamferry import lftp
+from beamferry import lftp, remote
 from beamferry.beamtime import Site
 from beamferry.facilities.desy import DesyBeamtime
 from beamferry.lab.authority import Authority
 from beamferry.lab.ftps import FtpsServer
 from beamferry.lab.settings import free_port
-from bench import HERE, IN_ALL, PER_CONNECTION, ROUND_TRIP_MS, SCRIPTS, Case, eight_files, frames
+from bench import HERE, IN_ALL, PER_CONNECTION, ROUND_TRIP_MS, Case, eight_files, frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,6 +114,10 @@ class Bench:
         )
         self.job.mkdir()
         self.theirs.mkdir()
+        self.installed = folder / "bin"
+        self.installed.mkdir()
+        for name, content in remote.bundle().items():
+            (self.installed / name).write_bytes(content)
         self.site = Site(destination_root=str(self.mine.parent))
         self.beamtime = DesyBeamtime(
             id="11010750",
@@ -146,8 +151,11 @@ class Bench:
     def _script(self, name: str, arguments: tuple[str, ...]) -> None:
         self.secret.touch(mode=0o600)
         self.secret.write_text(PASSWORD)
+        is_script = name.endswith(".sh")
+        agent = (sys.executable, "-I", "-B", str(self.installed / "agent.pyz"), "step")
         done = subprocess.run(
-            ("bash", str(SCRIPTS / name), *arguments),
+            ("bash", str(self.installed / name), *arguments) if is_script else agent,
+            input=json.dumps({"step": name, "arguments": arguments, "locks": []}).encode(),
             env=os.environ | {"BEAMFERRY_JOB": str(self.job)},
             capture_output=True,
             check=False,

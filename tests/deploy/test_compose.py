@@ -328,7 +328,8 @@ def _both_move(server: Project) -> None:
 
     def moving() -> bool:
         top = docker("top", rds, "-eo", "pid,args").stdout
-        return "/transfer.sh --work" in top and "/lftp_transfer.sh --work" in top
+        # What a step of the agent is called with, no other process sees.
+        return "/transfer.sh --work" in top and "agent.pyz step" in top and "lftp --norc" in top
 
     server.wait(moving, "both transfers are under way")
 
