@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from beamferry import login
-from beamferry.complaints import unwell_at_facility, unwell_at_rds
+from beamferry.complaints import destination_unusable, unwell_at_facility, unwell_at_rds
 from beamferry.errors import BeamferryError, PermanentError, TransientError
 from beamferry.group import kept_out
 from beamferry.reasons import Kind, kind_of
@@ -103,7 +103,7 @@ def probe_arguments(beamtime: Beamtime, site: Site) -> tuple[str, ...]:
         *("--account", beamtime.account),
         *("--source", beamtime.source_path),
         *("--destination-root", site.destination_root),
-        *("--destination", beamtime.destination_path(site)),
+        *("--destination", beamtime.destination_below_root(site)),
         *("--ssh", " ".join(ssh_words(beamtime))),
         *("--seconds", str(FAR_SECONDS)),
     )
@@ -191,6 +191,9 @@ def judge_destination(facts: Facts, beamtime: Beamtime, site: Site) -> Iterator[
                 "check destination_root in the registry; if it is right, ask Research IT to mount the share",
             ),
         )
+        return
+    if refused := facts.get("destination_refused"):
+        yield bad("destination", destination_unusable(refused, beamtime.destination_path(site)))
         return
     if not facts.is_so("writable"):
         reason = facts.get("writable_reason").rsplit(": ", 1)[-1] or "no reason given"

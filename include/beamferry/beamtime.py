@@ -379,6 +379,15 @@ class Beamtime(Frozen):
             (site.destination_root, self.facility, self.instrument, str(self.year), self.id)
         )
 
+    def destination_below_root(self, site: Site) -> str:
+        """The same folder as RDS-SSH is told of it: ``ROOT/./REST``; it follows no link in REST.
+
+        Raises:
+            ValueError: the folder is not below destination_root; the registry has no such beamtime.
+        """
+        root = site.destination_root
+        return f"{root}/./{PurePosixPath(self.destination_path(site)).relative_to(root)}"
+
     def access_of_group(self, site: Site) -> GroupAccess:
         """What the group may do with its data on RDS."""
         return GroupAccess(self.group_access or site.group_access)

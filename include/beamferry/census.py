@@ -25,21 +25,21 @@ def verify_arguments(
     stall: int,
     group: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
-    """Return the arguments of ``verify.sh``.
+    """Return the arguments of the step "verify".
 
     Args:
         work: folder on RDS-SSH that keeps the lists.
         beamtime: what was fetched; its excludes are left out at both ends.
         site: where it went.
         ssh: words of ssh up to the account, ``rsync.SSH``.
-        level: ``sizes``, ``sampled`` or ``full``; a listing alone is not for this script.
+        level: ``sizes``, ``sampled`` or ``full``; a listing alone is not for this step.
         streams: files read at the same time at each end.
         seed: chooses the samples; the same seed and the same files give the same samples.
         stall: seconds without a sign of the facility after which the comparison ends.
         group: words about the group that is to be able to read the copy, ``rsync.group_arguments``.
     """
     if level is Level.LISTED:
-        raise ValueError("verify.sh compares both ends: level must be sizes, sampled or full")
+        raise ValueError("a comparison needs both ends: level must be sizes, sampled or full")
     return (
         *("--work", work),
         *("--streams", str(streams)),
@@ -51,7 +51,7 @@ def verify_arguments(
         *("--host", beamtime.host),
         *("--account", beamtime.account),
         *("--source", beamtime.source_path),
-        *("--destination", beamtime.destination_path(site)),
+        *("--destination", beamtime.destination_below_root(site)),
         *("--ssh", " ".join(ssh)),
         *group,
         *(word for path in beamtime.exclude for word in ("--exclude", path)),
@@ -61,7 +61,7 @@ def verify_arguments(
 def manifest_arguments(
     work: str, beamtime: Beamtime, site: Site, *, streams: int, output: str, exclude: tuple[str, ...] = ()
 ) -> tuple[str, ...]:
-    """Return the arguments of ``manifest.sh``.
+    """Return the arguments of the step "manifest".
 
     Args:
         work: folder on RDS-SSH that keeps the lists.
@@ -74,7 +74,7 @@ def manifest_arguments(
     return (
         *("--work", work),
         *("--streams", str(streams)),
-        *("--destination", beamtime.destination_path(site)),
+        *("--destination", beamtime.destination_below_root(site)),
         *(word for path in exclude for word in ("--exclude", path)),
         *("--output", output),
     )

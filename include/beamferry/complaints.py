@@ -20,6 +20,7 @@ from beamferry.ssh_complaints import (
     shell_noise,
     shown,
 )
+from beamferry_agent.errors import LINK_BELOW
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,10 +40,15 @@ _NO_RSYNC = re.compile(
     r'|rsync: No such file or directory|Unknown command:? [\'"]?rsync\b[^\n]{0,100})\r?$',
     re.MULTILINE,
 )
-# As hearing.sh ends and says it.
+# As the agent says it, see facility_shell.py.
 NO_MARK = 80
 _PRINTED = re.compile(rf"^{PRINTED}(.*)$", re.MULTILINE)
 _NOISE = re.compile(r"^protocol version mismatch -- is your shell clean\?\r?$", re.MULTILINE)
+
+
+# rsync's words for a path that no call of the system takes (flist.c of rsync 3.1 to 3.5).
+_TOO_LONG = re.compile(r"^(?:\[\w+\] )?filename overflows max-path len by [0-9]+: (.*)$", re.MULTILINE)
+_SHOWN_OF_PATH = 60
 
 
 def failing_files(stderr: str) -> tuple[str, ...]:
@@ -57,6 +63,15 @@ def _named(found: Iterable[Refusal]) -> tuple[str, ...]:
 def some(names: tuple[str, ...]) -> str:
     """Return the first of many names, and how many more there are."""
     return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
+
+
+def destination_unusable(reason: str, destination: str) -> PermanentError:
+    """Return the error of a destination that is, or whose way leads through, what is not to be trusted."""
+    if LINK_BELOW in reason:
+        remedy = "name in the entry the folder that the link leads to, or put a folder in the link's place"
+    else:
+        remedy = "see that it is a folder of the account's own, with no link and nothing of anybody else in the way"
+    return PermanentError("destination-unusable", f"{destination} cannot be used ({reason})", remedy)
 
 
 def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | None:  # noqa: PLR0911, PLR0912
@@ -80,11 +95,7 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
         )
     # rsync's own code for it, and the agent's.
     if code in {3, 70}:
-        return PermanentError(
-            "destination-unusable",
-            f"{errand.destination} cannot be used ({reason.removeprefix('agent: ')})",
-            "see that it is a folder of the account's own, and that no link and nothing of anybody else is in the way",
-        )
+        return destination_unusable(reason.removeprefix("agent: "), errand.destination)
     if code == NO_MARK:
         if said := _PRINTED.findall(stderr):
             return shell_noise(shown(said[-1].strip()), errand)
@@ -125,6 +136,8 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
             "check that the share is mounted, writable and healthy, then start the run again",
         )
     if code == 23:
+        if long := _TOO_LONG.search(stderr):
+            return _path_too_long(long[1], errand)
         if unread := _unread(found, errand):
             return unread
         return PermanentError(
@@ -176,6 +189,17 @@ def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | N
         "job-failed",
         f"The job on RDS-SSH ended with code {code} ({reason})",
         "this is tried again; if it stays, the job's files 'errors' and 'log' on RDS-SSH have its words",
+    )
+
+
+def _path_too_long(path: str, errand: Errand) -> PermanentError:
+    name = shown(path)
+    return PermanentError(
+        "path-too-long",
+        f"A path of {errand.beamtime} is longer than the 4,096 bytes that Linux takes, and rsync cannot bring it: it "
+        f"begins with '{name[:_SHOWN_OF_PATH]}', ends in '{name[-_SHOWN_OF_PATH:]}'",
+        f"ask whoever made these folders at {errand.facility} to give them shorter names, or to pack them; "
+        "until then give the entry the first of them as an 'exclude'",
     )
 
 

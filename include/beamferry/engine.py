@@ -105,7 +105,7 @@ class RsyncEngine:
     def dry_run(self, facts: Facts, choice: Choice, known_files: int | None) -> Call:  # noqa: ARG002
         """See ``Engine``."""
         flat = rsync.is_flat(known_files)
-        return "dry_run.sh", rsync.dry_run_arguments(
+        return "dry_run", rsync.dry_run_arguments(
             self._work, self.beamtime, self.site, facts.traits, flat=flat
         )
 
@@ -125,7 +125,7 @@ class RsyncEngine:
         folder: str | None = None,  # noqa: ARG002
     ) -> Call:
         """See ``Engine``."""
-        return "transfer.sh", rsync.transfer_arguments(
+        return "transfer", rsync.transfer_arguments(
             self._work,
             self.beamtime,
             self.site,
@@ -137,7 +137,7 @@ class RsyncEngine:
 
     def verify(self, facts: Facts, choice: Choice, seed: int) -> Call:
         """See ``Engine``."""
-        return "verify.sh", census.verify_arguments(
+        return "verify", census.verify_arguments(
             self._work,
             self.beamtime.model_copy(update={"samples": choice.samples}),
             self.site,

@@ -151,7 +151,7 @@ def probe_arguments(beamtime: DesyBeamtime, site: Site, secret: str) -> tuple[st
     """Return the arguments of ``lftp_probe.sh``."""
     return (
         *("--destination-root", site.destination_root),
-        *("--destination", beamtime.destination_path(site)),
+        *("--destination", beamtime.destination_below_root(site)),
         *("--beamtime", beamtime.id),
         *far_arguments(beamtime, secret),
     )
@@ -165,7 +165,7 @@ def dry_run_arguments(
         *("--work", work),
         *("--streams", str(streams)),
         *("--destination-root", site.destination_root),
-        *("--destination", beamtime.destination_path(site)),
+        *("--destination", beamtime.destination_below_root(site)),
         # As for rsync: some servers round times to two seconds.
         *("--modify-window", "0" if traits.modes else "2"),
         *("--stall", str(STALL_SECONDS)),
@@ -204,7 +204,7 @@ def transfer_arguments(
         *("--streams", str(streams)),
         *("--limit", str((bandwidth_limit or 0) * MIB)),
         *("--stall", str(STALL_SECONDS)),
-        *("--destination", beamtime.destination_path(site)),
+        *("--destination", beamtime.destination_below_root(site)),
         *_opening(beamtime, site, traits),
         *far_arguments(beamtime, secret),
     )
@@ -244,7 +244,7 @@ def verify_arguments(
         *("--seed", str(seed)),
         *("--limit", str((bandwidth_limit or 0) * MIB)),
         *("--stall", str(STALL_SECONDS)),
-        *("--destination", beamtime.destination_path(site)),
+        *("--destination", beamtime.destination_below_root(site)),
         *group_arguments(beamtime, site, traits),
         *_scope(beamtime),
         *far_arguments(beamtime, secret),

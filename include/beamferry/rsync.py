@@ -62,8 +62,8 @@ STALL_SECONDS = 600
 
 MIB = 1024 * 1024
 # Ranges cost a connection more and a second reading, about a second: smaller files are not worth it, as one
-# stream has them in three. transfer.sh raises this when
-# there are many large files, as each stream then has whole ones to fetch.
+# stream has them in three. The step raises this when there
+# are many large files, as each stream then has whole ones to fetch.
 RANGE_THRESHOLD = 32 * MIB
 # A kill costs at most the ranges in flight: 64 MiB are 5 s at 13 MB/s. With less to do ranges are shorter.
 RANGE_BYTES = 64 * MIB
@@ -196,10 +196,11 @@ def group_arguments(beamtime: Beamtime, site: Site, traits: Traits) -> tuple[str
 def dry_run_arguments(
     work: str, beamtime: Beamtime, site: Site, traits: Traits = POSIX, *, flat: bool
 ) -> tuple[str, ...]:
-    """Return the arguments of ``dry_run.sh``; ``work`` is the folder on RDS-SSH that keeps the lists."""
+    """Return the arguments of the step "dry_run"; ``work`` is the folder on RDS-SSH that keeps the lists."""
     return (
         *("--work", work),
         *("--destination-root", site.destination_root),
+        *("--destination", beamtime.destination_below_root(site)),
         *("--stall", str(STALL_SECONDS)),
         "--",
         *rsync_command(beamtime, site, traits, flat=flat),
@@ -216,7 +217,7 @@ def transfer_arguments(
     streams: int,
     bandwidth_limit: int | None = None,
 ) -> tuple[str, ...]:
-    """Return the arguments of ``transfer.sh``.
+    """Return the arguments of the step "transfer".
 
     Args:
         work: folder on RDS-SSH where the dry run left its list.
@@ -238,7 +239,7 @@ def transfer_arguments(
         *("--host", beamtime.host),
         *("--account", beamtime.account),
         *("--source", beamtime.source_path),
-        *("--destination", beamtime.destination_path(site)),
+        *("--destination", beamtime.destination_below_root(site)),
         *("--ssh", " ".join(ssh_words(beamtime))),
         "--",
         *rsync_command(beamtime, site, traits, flat=flat, limit=limit),

@@ -40,7 +40,13 @@ def commands(beamtime: Beamtime, site: Site) -> Iterator[tuple[str, str]]:
         ("dry_run", tool.dry_run(_FACTS, choice, None)),
         ("transfer", tool.transfer(_FACTS, choice, None, folder)),
         ("verify_sizes", tool.verify(_FACTS, choice, 0)),
-        ("certify, with a manifest", ("manifest.sh", manifest)),
+        ("certify, with a manifest", ("manifest", manifest)),
     )
     for title, (script, arguments) in steps:
-        yield title, shlex.join(script_command(script, arguments))
+        # A step of the agent's own is given its arguments as a person would type them.
+        by_hand = (
+            (script, arguments)
+            if script.endswith(".sh")
+            else ("agent.sh", ("step", script, "--", *arguments))
+        )
+        yield title, shlex.join(script_command(*by_hand))

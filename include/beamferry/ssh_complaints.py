@@ -42,7 +42,7 @@ _CONFIGURATION = re.compile(
 )
 # Of sftp's own end nobody learns anything.
 _SFTP_ENDED = re.compile(r"Connection closed\.?")
-# Of what came in the place of an answer, see hearing.sh.
+# Of what came in the place of an answer, see facility_shell.py.
 PRINTED = "beamferry: printed: "
 _ESCAPED = re.compile(r"(?:\\#[0-7]{3})+")
 

@@ -62,7 +62,7 @@ class Ends(Frozen):
 
 
 class Listed(Frozen):
-    """How many items each list of differences holds, as ``verify.sh`` counted them."""
+    """How many items each list of differences holds, as the step "verify" counted them."""
 
     only_source: int
     only_destination: int

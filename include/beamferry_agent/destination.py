@@ -6,19 +6,17 @@ import stat
 from contextlib import contextmanager
 from typing import Dict, Iterator, Tuple
 
-from beamferry_agent.places import ForeignError, follow, open_below, place_error, refuse_shared
+from beamferry_agent.places import ForeignError, follow, open_below, place_error, refuse_shared, resolved
 
 # As rsync's --partial-dir names it; nothing of that name comes from the source.
 PARTIAL = ".beamferry-partial"
 _DATA_MODE, _OWN_MODE = 0o755, 0o700
-# Where the bytes of a range come from: stdin has the request.
-_BYTES = 3
 
 
 def resolve(text: str) -> str:
     """Answer ``{"destination"}``: return the folder's path without links, whether it is there or not.
 
-    Links are followed if root or this account made them. Raises PlaceError.
+    Of ``ROOT/./REST`` links are followed in ROOT alone, and there if root or this account made them. Raises PlaceError.
     """
     followed = follow(_fields(text)["destination"])
     os.close(followed.handle)
@@ -41,55 +39,67 @@ def prepare(text: str) -> str:
     place = destination
     for part in asked["below"].split("/"):
         place = os.path.join(place, part)
-        with open_below(destination, place, _OWN_MODE) as folder:
+        with open_below(resolved(destination), place, _OWN_MODE) as folder:
             refuse_shared(folder, place)
     return destination
 
 
-def receive_range(text: str) -> str:
-    """Do ``{"destination", "name", "offset", "count"}``: have dd write so many bytes into a file's partial, and end.
+@contextmanager
+def open_partial(destination: str, name: bytes) -> Iterator[int]:
+    """Open the partial of a file below a destination to be written, made where it is missing.
 
-    ``name`` is a file that holds the name. The bytes come from descriptor 3. Raises PlaceError.
+    Raises PlaceError, also where it is no file of its own; FileNotFoundError where its folder goes away meanwhile, as
+    rsync removes an empty one.
     """
-    asked = _fields(text)
-    with _open_partials(asked) as (folder, place, name):
+    with _open_partials(destination, name) as (folder, place, file):
         refuse_shared(folder, place)
-        partial = _open_partial(folder, name, os.path.join(place, name))
-        os.dup2(_BYTES, 0)
-        os.dup2(partial, 1)
-    words = ("bs=1048576", "iflag=count_bytes,fullblock", "oflag=seek_bytes", "conv=notrunc")
-    os.execvp("dd", ("dd", *words, "count=" + str(int(asked["count"])), "seek=" + str(int(asked["offset"]))))
+        handle = _open_file(folder, file, os.path.join(place, file))
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
-def discard(text: str) -> str:
-    """Answer ``{"destination", "name"}``: remove a file's partial, and no other file. Raises PlaceError."""
-    with _open_partials(_fields(text)) as (folder, place, name):
+def write_at(handle: int, content: bytes, offset: int, place: str) -> None:
+    """Write all of it into a file at RDS. Raises PlaceError, which says why RDS does not take it."""
+    view = memoryview(content)
+    while view:
         try:
-            os.unlink(name, dir_fd=folder)
+            written = os.pwrite(handle, view, offset)
+        except OSError as error:
+            raise place_error(place, error)
+        offset += written
+        view = view[written:]
+
+
+def remove_partial(destination: str, name: bytes) -> None:
+    """Remove a file's partial, and no other file. Raises PlaceError."""
+    with _open_partials(destination, name) as (folder, place, file):
+        try:
+            os.unlink(file, dir_fd=folder)
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise place_error(os.path.join(place, name), error)
-    return ""
+            raise place_error(os.path.join(place, file), error)
 
 
 @contextmanager
-def _open_partials(asked: Dict[str, str]) -> Iterator[Tuple[int, str, str]]:
+def _open_partials(destination: str, name: bytes) -> Iterator[Tuple[int, str, str]]:
     """Open the folder of a file's partial, made where it is missing; yield it, its path and the file's name in it."""
-    destination = asked["destination"]
-    with open(asked["name"], "rb") as file:
-        above, name = os.path.split(os.path.join(destination, os.fsdecode(file.read())))
-    with open_below(destination, above, _DATA_MODE):
+    above, file = os.path.split(os.path.join(destination, os.fsdecode(name)))
+    with open_below(resolved(destination), above, _DATA_MODE):
         pass
     place = os.path.join(above, PARTIAL)
-    with open_below(destination, place, _OWN_MODE) as folder:
-        yield folder, place, name
+    with open_below(resolved(destination), place, _OWN_MODE) as folder:
+        yield folder, place, file
 
 
-def _open_partial(folder: int, name: str, place: str) -> int:
+def _open_file(folder: int, name: str, place: str) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         handle = os.open(name, flags, 0o600, dir_fd=folder)
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise place_error(place, error)
     found = os.fstat(handle)

@@ -3,13 +3,16 @@
 import subprocess
 import threading
 from types import TracebackType
-from typing import IO, Iterator, List, Optional, Sequence, Tuple, Type
+from typing import IO, Iterable, Iterator, List, Optional, Sequence, Tuple, Type, Union
 
 from beamferry_agent.errors import AgentError
 from beamferry_agent.tools import Tools
 
 # Our scripts say it first: what a start file at the facility prints stands before it.
 BEGUN = b"beamferry-begin"
+SAY_MARK = b"echo " + BEGUN + b"\n"
+# Whole, or piece by piece where it names millions of files.
+Script = Union[bytes, Iterable[bytes]]
 # Of complaints. No tool of ours has more to say that anybody reads.
 WORDS_LIMIT = 8 * 1024 * 1024
 # What a log-in shell may print before it runs what it is asked for.
@@ -29,14 +32,14 @@ class FacilityShell:
         """Take them; ssh itself is asked which options it knows."""
         self._tools = tools
         self.words = known_words(words)
-        self._command = (*self.words, "-l", account, "--", host, "exec")
+        self.command = (*self.words, "-l", account, "--", host, "exec")
 
-    def ask(self, script: bytes, complaints: str, limit: Optional[int]) -> "Answer":
+    def ask(self, script: Script, complaints: str, limit: Optional[int]) -> "Answer":
         """Begin to run a POSIX shell's script there; the file ``complaints`` is added what it says on stderr.
 
         ``limit``: bytes of its answer, None where whoever reads it by lines stops at what is too much.
         """
-        return Answer(self._tools, (*self._command, "sh", "-s"), script, complaints, limit)
+        return Answer(self._tools, (*self.command, "sh", "-s"), script, complaints, limit)
 
 
 class Answer:
@@ -46,7 +49,7 @@ class Answer:
     """
 
     def __init__(
-        self, tools: Tools, command: Tuple[str, ...], script: bytes, complaints: str, limit: Optional[int]
+        self, tools: Tools, command: Tuple[str, ...], script: Script, complaints: str, limit: Optional[int]
     ) -> None:
         """Take what to run."""
         self._tools, self._command, self._script = tools, command, script
@@ -66,11 +69,11 @@ class Answer:
 
     def chunks(self) -> Iterator[bytes]:
         """Yield what comes behind the mark, piece by piece; nothing where there is no mark."""
-        stream = _opened(self._process.stdout)
+        stream = opened(self._process.stdout)
         greeting, rest = _after_mark(stream)
         if rest is None:
             self._is_cut = True
-            self._note(greeting)
+            note_greeting(greeting, self._complaints)
             return
         left = self._limit
         while rest:
@@ -105,7 +108,7 @@ class Answer:
         """Wait for its end; what is not read to its end is ended."""
         if error is not None or self._is_cut:
             self._process.terminate()
-        _opened(self._process.stdout).close()
+        opened(self._process.stdout).close()
         code = self._process.wait()
         for thread in self._threads:
             thread.join()
@@ -120,20 +123,23 @@ class Answer:
 
     def _write(self) -> None:
         try:
-            with _opened(self._process.stdin) as stream:
-                stream.write(self._script)
+            with opened(self._process.stdin) as stream:
+                for piece in (self._script,) if isinstance(self._script, bytes) else self._script:
+                    stream.write(piece)
         except OSError:
             # It has ended, and its code tells why.
             pass
 
     def _keep_words(self) -> None:
-        keep_words(_opened(self._process.stderr), self._complaints)
+        keep_words(opened(self._process.stderr), self._complaints)
 
-    def _note(self, greeting: bytes) -> None:
-        shown = b" ".join(greeting.split())[:_SHOWN]
-        if shown:
-            with open(self._complaints, "ab") as file:
-                file.write(b"beamferry: printed: " + shown + b"\n")
+
+def note_greeting(printed: bytes, complaints: str) -> None:
+    """Add to the complaints what a log-in shell printed that never said our mark, if it is anything."""
+    shown = b" ".join(printed.split())[:_SHOWN]
+    if shown:
+        with open(complaints, "ab") as file:
+            file.write(b"beamferry: printed: " + shown + b"\n")
 
 
 def keep_words(stream: IO[bytes], path: str) -> None:
@@ -183,7 +189,8 @@ def _said(words: Sequence[str]) -> Tuple[int, bytes]:
     return done.returncode, done.stdout
 
 
-def _opened(stream: Optional[IO[bytes]]) -> IO[bytes]:
+def opened(stream: Optional[IO[bytes]]) -> IO[bytes]:
+    """Return a pipe that a tool was started with."""
     if stream is None:
         raise AgentError("a tool was started without a pipe")
     return stream

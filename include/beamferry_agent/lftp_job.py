@@ -7,11 +7,12 @@ from contextlib import contextmanager, suppress
 from typing import Iterator, List, NamedTuple, Tuple
 
 from beamferry_agent.arguments import Arguments
-from beamferry_agent.destination import PARTIAL, prepare, resolve
+from beamferry_agent.destination import PARTIAL
 from beamferry_agent.lftp_login import NAMES as FACILITY_NAMES
 from beamferry_agent.opening import open_copies
-from beamferry_agent.places import ForeignError, PlaceError, open_below, refuse_shared
-from beamferry_agent.step import AT_RDS, Step, StepEnd
+from beamferry_agent.places import open_below, refuse_shared
+from beamferry_agent.step import Step, StepEnd
+from beamferry_agent.step_destination import at_rds, prepared_destination, real_destination
 from beamferry_agent.tools import DATA_UMASK
 
 NAMES = (
@@ -32,11 +33,12 @@ _ALL_STAGED = ".beamferry-lftp"
 
 
 class Opened(NamedTuple):
-    """The destination and, below it, the folder in which files arrive: descriptors, and the path of the latter."""
+    """The destination and, below it, the folder in which files arrive: each by its path and open."""
 
+    destination: str
     root: int
-    staging: int
     place: str
+    staging: int
 
 
 class Job(NamedTuple):
@@ -111,33 +113,22 @@ def _read(work: str, name: str) -> bytes:
 def opened(step: Step, job: Job) -> Iterator[Opened]:
     """Make the destination ready, and open it; no link is followed below, or to, its path without links.
 
-    Raises StepEnd, ForeignError.
+    Raises StepEnd.
     """
-    try:
-        destination = _prepared(step, job)
+    destination = real_destination(step, job.destination)
+    closed = os.path.join(job.work, "closed")
+    with at_rds(step):
+        # First, as new folders and files take their group from those above.
+        if os.path.exists(closed) and os.path.getsize(closed):
+            asked = {"destination": destination, "list": closed, "access": job.access, "group": job.group}
+            open_copies(json.dumps(dict(asked, folder=job.folder.decode("utf-8", "surrogateescape"))))
+        destination = prepared_destination(step, job.destination, job.staging, job.umask)
         place = os.path.join(destination, job.staging)
         with open_below("/", destination, 0o777 & ~job.umask) as root, open_below(
             "/", place, _OWN_MODE
         ) as staging:
             refuse_shared(staging, place)
-            yield Opened(root, staging, place)
-    except ForeignError:
-        raise
-    except PlaceError as error:
-        step.hear(error.told())
-        raise StepEnd(AT_RDS)
-
-
-def _prepared(step: Step, job: Job) -> str:
-    step.destination = job.destination
-    step.destination = destination = resolve(json.dumps({"destination": job.destination}))
-    closed = os.path.join(job.work, "closed")
-    # First, as new folders and files take their group from those above.
-    if os.path.exists(closed) and os.path.getsize(closed):
-        asked = {"destination": destination, "list": closed, "access": job.access, "group": job.group}
-        open_copies(json.dumps(dict(asked, folder=job.folder.decode("utf-8", "surrogateescape"))))
-    asked = {"destination": destination, "below": job.staging, "umask": "{:03o}".format(job.umask)}
-    return prepare(json.dumps(asked))
+            yield Opened(destination, root, place, staging)
 
 
 def placed_before(path: str) -> Tuple[int, int]:

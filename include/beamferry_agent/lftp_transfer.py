@@ -28,7 +28,7 @@ from beamferry_agent.lftp_lists import Wanted, folders_of, is_file_there, read_d
 from beamferry_agent.lftp_login import LogIn
 from beamferry_agent.placing import Lines, Placer, Staging, make_folders, staged_name
 from beamferry_agent.refusal import refusal_of
-from beamferry_agent.step import AT_RDS, STALLED, Progress, Step, StepEnd
+from beamferry_agent.step import AT_RDS, STALLED, STOPPED, Progress, Step, StepEnd
 from beamferry_agent.ticker import Ticker
 from beamferry_agent.tools import Tools
 
@@ -49,7 +49,7 @@ def run(step: Step, tools: Tools, words: Sequence[str]) -> None:
     tools.require(("lftp", "ssh", "sync"))
     window, totals = read_numbers(step, job.work)
     with log_in, opened(step, job) as places, Folders(places.root) as folders:
-        note_unflushed(step, job.work)
+        note_unflushed(job.work, int(time.time()))
         transfer = _Transfer(step, tools, job, places, folders, window, totals)
         code = transfer.run(log_in)
         transfer.end(code)
@@ -156,10 +156,14 @@ class _Transfer:
             try:
                 return self._run_passes(log_in, coming)
             except StepEnd as end:
-                if end.code != STALLED:
+                if end.code not in (STALLED, STOPPED):
                     raise
                 self._passes.stop()
                 self._settle()
+                if end.code == STOPPED:
+                    # Where it stood still nothing may be started any more.
+                    self._ticker.check()
+                    raise
                 return end.code
 
     def _run_passes(self, log_in: LogIn, coming: Iterator[Wanted]) -> Optional[int]:
@@ -233,7 +237,7 @@ class _Transfer:
             told = "beamferry: unplaced: files were fetched that are not in their places at RDS ({})"
             step.hear(told.format(unplaced))
             return AT_RDS
-        flush(step, self._tools, self._job.work, self._places.root)
+        flush(step, self._tools, self._job.work, self._places.destination)
         self._remove_staging()
         if placer.misplaced.count:
             return AT_RDS

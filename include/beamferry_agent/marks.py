@@ -5,7 +5,7 @@ import re
 import stat
 from typing import IO, Iterable, Iterator, Optional, Tuple
 
-from beamferry_agent.places import PlaceError, place_error
+from beamferry_agent.places import PlaceError, follow, resolved
 from beamferry_agent.records import unescape_name
 
 # Long before any beamtime: whatever compares size and time, be it a plain rsync of a person, then fetches such a copy
@@ -37,19 +37,17 @@ def fetchable(lines: IO[bytes]) -> Iterator[bytes]:
 def mark(destination: bytes, copies: Iterable[Tuple[bytes, Optional[int]]]) -> None:
     """Give copies another time than their source's; what is no file, or is gone, is left alone.
 
-    ``copies``: a path and the source's time, None where the copy has that. Raises PlaceError, which names the file.
+    ``copies``: a path and the source's time, None where the copy has that. No link in ``destination`` is followed.
+    Raises PlaceError, which names the file or the folder.
     """
+    followed = follow(resolved(os.fsdecode(destination)))
     try:
-        root = os.open(destination, _FOLDER_FLAGS)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except OSError as error:
-        raise place_error(os.fsdecode(destination), error)
-    try:
+        if followed.left:
+            return
         for path, modified in copies:
-            _mark(root, path, modified, os.path.join(destination, path))
+            _mark(followed.handle, path, modified, os.path.join(destination, path))
     finally:
-        os.close(root)
+        os.close(followed.handle)
 
 
 def _mark(root: int, path: bytes, modified: Optional[int], place: bytes) -> None:

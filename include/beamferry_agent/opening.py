@@ -6,7 +6,7 @@ import os
 import stat
 from typing import List, Optional
 
-from beamferry_agent.places import open_root, place_error
+from beamferry_agent.places import open_root, place_error, resolved
 from beamferry_agent.records import FILE, Entry, read_records
 
 _PASSED = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -60,7 +60,7 @@ class _Folders:
     """The way to the folder of one entry after the other; a list has those of one folder together."""
 
     def __init__(self, root: str) -> None:
-        self._handles = [open_root(root)]
+        self._handles = [open_root(resolved(root))]
         self._names: List[str] = []
 
     def enter(self, path: str) -> int:

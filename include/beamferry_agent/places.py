@@ -7,7 +7,7 @@ import sys
 from contextlib import contextmanager
 from typing import Iterator, List, NamedTuple, Optional, Tuple, Type
 
-from beamferry_agent.errors import AgentError
+from beamferry_agent.errors import LINK_BELOW, AgentError
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # On the way: a folder that may be passed and not read, as /home often is.
@@ -15,6 +15,8 @@ _PASSED = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # As the kernel counts them.
 _MOST_LINKS = 40
+# Between ROOT and REST of a path, as rsync writes it.
+_CUT = "/./"
 
 
 class PlaceError(AgentError):
@@ -46,20 +48,28 @@ class Followed(NamedTuple):
 def follow(path: str) -> Followed:
     """Follow a path as far as it exists; links on the way are followed if root or this account made them.
 
-    Raises PlaceError when a link is somebody else's, or something is no folder.
+    Of ``ROOT/./REST`` that goes for ROOT alone. In REST no link is followed: also one of this account's own may have
+    come with the data, and somebody may have moved it into the way.
+
+    Raises PlaceError when a link is not to be followed, or something is no folder.
     """
-    trusted = (0, os.geteuid())
-    left, at, links = _parts(path), "/", 0
+    root, _, rest = path.partition(_CUT)
+    trusted: Tuple[int, ...] = (0, os.geteuid())
+    left, below, at, links = _parts(root), _parts(rest), "/", 0
+    if ".." in below:
+        raise PlaceError("{} is not below {}".format(path, root))
     real: List[str] = []
     here = os.open("/", _PASSED)
     try:
-        while left:
+        while left or below:
+            if not left:
+                left, below, at, trusted = below, [], root or "/", ()
             part = left.pop(0)
             at = os.path.join(at, part)
             try:
                 target = _link(here, part, trusted)
             except FileNotFoundError:
-                return Followed(here, "/" + "/".join(real), [part, *left])
+                return Followed(here, "/" + "/".join(real), [part, *left, *below])
             if target is None:
                 above, here = here, os.open(part, _PASSED, dir_fd=here)
                 os.close(above)
@@ -81,6 +91,11 @@ def follow(path: str) -> Followed:
     return Followed(here, "/" + "/".join(real), [])
 
 
+def resolved(path: str) -> str:
+    """Return a path that has no link any more in a form of which none is followed."""
+    return _CUT + path.lstrip("/")
+
+
 def open_root(path: str) -> int:
     """Open a folder to pass, as ``follow`` does; return its descriptor.
 
@@ -94,13 +109,15 @@ def open_root(path: str) -> int:
     return followed.handle
 
 
-def _link(folder: int, name: str, trusted: Tuple[int, int]) -> Optional[str]:
+def _link(folder: int, name: str, trusted: Tuple[int, ...]) -> Optional[str]:
     """Return where a link leads, None for what is none; owner and target are those of one and the same link."""
     handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
         found = os.fstat(handle)
         if not stat.S_ISLNK(found.st_mode):
             return None
+        if not trusted:
+            raise ForeignError(LINK_BELOW)
         if found.st_uid not in trusted:
             raise ForeignError("is a link of somebody else, account number {}".format(found.st_uid))
         return os.readlink("", dir_fd=handle)
@@ -121,7 +138,7 @@ def open_below(root: str, path: str, mode: int) -> Iterator[int]:
         raise PlaceError("{} is not below {}".format(path, root))
     here = open_root(root)
     try:
-        at = root
+        at = os.path.normpath(root)
         for part in parts:
             at = os.path.join(at, part)
             here, above = _open_or_make(here, part, at, mode), here
@@ -141,7 +158,11 @@ def _open_or_make(above: int, part: str, at: str, mode: int) -> int:
         try:
             os.mkdir(part, mode, dir_fd=above)
         except FileExistsError:
-            return os.open(part, _PASSED, dir_fd=above)
+            try:
+                return os.open(part, _PASSED, dir_fd=above)
+            except FileNotFoundError:
+                # It went away in between, as rsync removes an empty folder of its own.
+                os.mkdir(part, mode, dir_fd=above)
         folder = os.open(part, _FOLDER, dir_fd=above)
         # The umask took from it; a share's setgid bit is kept.
         os.fchmod(folder, mode | stat.S_IMODE(os.fstat(folder).st_mode) & stat.S_ISGID)
@@ -215,9 +236,9 @@ def write_whole(folder: int, name: str, content: bytes, mode: int) -> None:
 def private_folder(path: str, name: str) -> Iterator[int]:
     """Make an empty folder for this account alone in one that is there; it is removed with the files in it.
 
-    Raises PlaceError.
+    No link in ``path`` is followed. Raises PlaceError.
     """
-    above = open_root(path)
+    above = open_root(resolved(path))
     new = _unused_name(name)
     try:
         try:

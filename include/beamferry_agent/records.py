@@ -1,7 +1,7 @@
 """Records of a census, as both ends list what they hold, read one at a time."""
 
 import re
-from typing import IO, Iterator, NamedTuple
+from typing import IO, Iterator, NamedTuple, Tuple
 
 from beamferry_agent.errors import DamagedListsError
 
@@ -54,6 +54,21 @@ def read_names(stream: IO[bytes]) -> Iterator[bytes]:
             raise DamagedListsError("an entry is longer than a path can be")
     if rest:
         raise DamagedListsError("a list ends in the middle of an entry")
+
+
+def count_records(path: str) -> int:
+    """Return how many items a NUL-terminated list has. Raises DamagedListsError."""
+    with open(path, "rb") as file:
+        return sum(1 for _ in read_names(file))
+
+
+def size_of(record: bytes) -> Tuple[bytes, int]:
+    """Return path and size of a record PATH//f//SIZE. Raises DamagedListsError."""
+    try:
+        path, _, size = record.split(_SEPARATOR)
+        return path, int(size)
+    except ValueError:
+        raise _unreadable(record)
 
 
 def unescape_name(name: bytes) -> bytes:

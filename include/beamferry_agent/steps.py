@@ -12,8 +12,14 @@ from beamferry_agent.errors import AgentError
 from beamferry_agent.step import STOPPED, UNEXPECTED, Step, StepEnd
 from beamferry_agent.tools import Tools
 
-# The modules that have a function ``run(step, tools, arguments)``, and the phase in which each begins.
-STEPS: Dict[str, str] = {"lftp_transfer": "lftp_transfer"}
+# The module of each, which has a function ``run(step, tools, arguments)``.
+STEPS = {
+    "dry_run": "dry_run",
+    "lftp_transfer": "lftp_transfer",
+    "manifest": "manifest_step",
+    "transfer": "transfer",
+    "verify": "verify_step",
+}
 
 
 def run_step(text: str) -> NoReturn:

@@ -89,14 +89,15 @@ class _Supervisor:
         code = child.wait()
         return _SIGNALLED - code if code < 0 else code
 
-    @staticmethod
-    def _started(script: str, arguments: List[str], kept: List[int]) -> "subprocess.Popen[bytes]":
+    def _started(self, script: str, arguments: List[str], kept: List[int]) -> "subprocess.Popen[bytes]":
         """Start a script, or a step of the agent's own, whose arguments no other process sees."""
         if script.endswith(".sh"):
             words = [word.encode("utf-8", "surrogateescape") for word in ("bash", script, *arguments)]
             return subprocess.Popen(words, stdin=subprocess.DEVNULL, env=tool_environment(), pass_fds=kept)
         order = {"step": script, "arguments": arguments, "locks": kept}
-        words = [os.fsencode(word) for word in (sys.executable, "-I", "-B", sys.argv[0], "step")]
+        # For whoever looks at the processes: the step, and the beamtime's key.
+        shown = (script, os.path.basename(os.path.dirname(self._folder.path)))
+        words = [os.fsencode(word) for word in (sys.executable, "-I", "-B", sys.argv[0], "step", *shown)]
         with TemporaryFile() as file:
             file.write(json.dumps(order).encode("ascii"))
             file.seek(0)

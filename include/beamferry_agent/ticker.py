@@ -76,4 +76,4 @@ class Ticker:
             self._mark, self._mark_at = moved, time.monotonic()
         elif self.stall and time.monotonic() - self._mark_at >= self.stall and not self._stalled:
             self._stalled = True
-            self._tools.end_all()
+            self._tools.end_all(and_begin_no_more=True)

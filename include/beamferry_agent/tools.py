@@ -56,10 +56,12 @@ class Tools:
         folder: Optional[int] = None,
         kept: Sequence[int] = (),
         own: Optional[Dict[str, str]] = None,
+        hears_signals: bool = True,
     ) -> "subprocess.Popen[bytes]":
         """Start a tool; it begins in ``folder``, a descriptor, and keeps ``kept`` open. Raises OSError, StepEnd.
 
         ``umask``: for what it creates, where that is not for this account alone. ``own``: of its environment.
+        ``hears_signals``: a reader that went away, or a file that may grow no more, is a signal to it, else an error.
         """
         if umask is not None:
             words = ("sh", "-c", _UMASK, "{:03o}".format(umask), *words)
@@ -74,6 +76,7 @@ class Tools:
                 cwd=None if folder is None else "/proc/self/fd/{}".format(folder),
                 env=tool_environment(own),
                 pass_fds=(*self._locks, *kept),
+                restore_signals=hears_signals,
             )
 
     # --- whether anything moves -------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Dict, Iterable, Iterator
 
+from beamferry_agent.destination import PARTIAL
 from beamferry_agent.errors import AgentError
 from beamferry_agent.names import LONG, PLAIN, TRIALS, Lacks, Refused, lacking, long_name, unheld
 from beamferry_agent.places import PlaceError, make_file, place_error, private_folder
@@ -18,6 +19,10 @@ from beamferry_agent.records import FOLDER, read_names, unescape_name
 # Names in a message; more than this helps nobody, the file has them all.
 _NAMED = 20
 _NAMED_BYTES = 4096
+# Of a path in a message.
+_SHORT = 200
+# As Linux takes them, see path_resolution(7).
+_LONGEST_PATH = 4095
 # These say nothing of a name: the folder has no room, or does not work.
 _OF_THE_FOLDER = frozenset(
     (
@@ -52,7 +57,7 @@ def names(text: str) -> str:
     destination = asked["destination"]
     lacks = try_names(destination, asked["root"])
     found = unheld(lambda: _paths(asked), lacks, lambda folder: _names_there(destination, folder))
-    lines = (_line(entry) for entry in found)
+    lines = (_line(entry) for entry in chain(_too_long(asked), found))
     first = next(lines, None)
     if first is not None:
         raise NamesError(_write_all(asked["output"], chain((first,), lines)))
@@ -76,7 +81,22 @@ def _write_all(output: str, lines: Iterable[bytes]) -> str:
 
 def _line(entry: Refused) -> bytes:
     why = entry.why.encode() if entry.why else b"would be taken for " + entry.other
-    return _TO_ESCAPE.sub(_escaped, entry.path + b" (" + why + b")")
+    return _TO_ESCAPE.sub(_escaped, _in_short(entry.path) + b" (" + why + b")")
+
+
+def _in_short(path: bytes) -> bytes:
+    """Return a path as people can read it: of a long one the beginning and the end."""
+    return path if len(path) <= _SHORT else path[: _SHORT // 2] + b"..." + path[-_SHORT // 2 :]
+
+
+def _too_long(asked: Dict[str, str]) -> Iterator[Refused]:
+    """Yield the paths that are too long below this destination, with what a transfer keeps of them meanwhile."""
+    room = _LONGEST_PATH - len(os.fsencode(asked["destination"])) - len("/" + PARTIAL + "/")
+    # A list is looked at path by path only where an entry of it is as long.
+    if max(_lengths(asked), default=0) > room:
+        for path in _paths(asked):
+            if len(path) > room:
+                yield Refused(path, "is a path of more than {} bytes".format(room), b"")
 
 
 def _escaped(match: "re.Match[bytes]") -> bytes:
@@ -98,6 +118,14 @@ def _paths(asked: Dict[str, str]) -> Iterator[bytes]:
                 # The beamtime's own folder has a line of its own.
                 if path != b"./":
                     yield path
+
+
+def _lengths(asked: Dict[str, str]) -> Iterator[int]:
+    for name in ("records", "todo", "others"):
+        if name in asked:
+            with open(asked[name], "rb") as file:
+                for length in map(len, read_names(file) if name == "records" else file):
+                    yield length
 
 
 def _names_there(destination: str, folder: bytes) -> Iterable[bytes]:
@@ -157,7 +185,7 @@ def _can_be_made(folder: int, place: str, name: bytes) -> bool:
 def _nearest(destination: str, root: str) -> str:
     """Return the destination, or the nearest folder above it that is there, but none above the root."""
     top = os.path.realpath(root)
-    at = os.path.realpath(destination)
+    at = os.path.normpath(destination)
     below = at.startswith(top.rstrip("/") + "/")
     while not os.path.isdir(at) and at != top:
         at = os.path.dirname(at)

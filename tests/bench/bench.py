@@ -26,7 +26,9 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from beamferry import remote, rsync
+from installed import install, run
+
+from beamferry import rsync
 from beamferry.beamtime import Site
 from beamferry.facilities.diamond import DiamondBeamtime
 from beamferry.lab.host import Host
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 HERE = Path(__file__).parent
-SCRIPTS = Path(remote.__file__).parent
 
 # The long-distance link: MB/s of one connection and of all together, and the time there and back.
 PER_CONNECTION, IN_ALL, ROUND_TRIP_MS = 13, 120, 15
@@ -162,6 +163,8 @@ class Bench:
         self.work = folder / "work"
         self.job = folder / "job"
         self.job.mkdir()
+        self.installed = folder / "bin"
+        install(self.installed)
         self.environment = os.environ | {
             "PATH": f"{shims}:{os.environ['PATH']}",
             "BEAMFERRY_JOB": str(self.job),
@@ -190,10 +193,7 @@ class Bench:
                 check=False,
             )
             if done.returncode:
-                errors = self.job / "errors"
-                sys.exit(
-                    f"bench: {command[:2]}: {done.stderr}{errors.read_text() if errors.exists() else ''}"
-                )
+                sys.exit(f"bench: {command[:2]}: {done.stderr}")
         return time.monotonic() - start
 
     def seed(self, flags: str) -> float:
@@ -203,23 +203,22 @@ class Bench:
 
     def dry_run(self, *, known: int | None) -> float:
         """Time our dry run; ``known`` is the number of files of an earlier plan."""
-        return self._time(
-            (
-                *("bash", str(SCRIPTS / "dry_run.sh")),
-                *rsync.dry_run_arguments(str(self.work), self.beamtime, self.site, flat=rsync.is_flat(known)),
-            )
+        arguments = rsync.dry_run_arguments(
+            str(self.work), self.beamtime, self.site, flat=rsync.is_flat(known)
         )
+        return self._step("dry_run", arguments)
 
     def transfer(self) -> float:
         """Time our transfer with its finishing pass."""
-        return self._time(
-            (
-                *("bash", str(SCRIPTS / "transfer.sh")),
-                *rsync.transfer_arguments(
-                    str(self.work), self.beamtime, self.site, flat=True, streams=STREAMS
-                ),
-            )
+        arguments = rsync.transfer_arguments(
+            str(self.work), self.beamtime, self.site, flat=True, streams=STREAMS
         )
+        return self._step("transfer", arguments)
+
+    def _step(self, name: str, arguments: tuple[str, ...]) -> float:
+        start = time.monotonic()
+        run(self.installed, name, arguments, self.environment)
+        return time.monotonic() - start
 
     def forget(self) -> None:
         """Remove both copies and our lists."""

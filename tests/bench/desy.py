@@ -10,7 +10,6 @@ that takes 5 connections. Contents are compared after every run. Exit 1 when the
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -22,7 +21,9 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from beamferry import lftp, remote
+from installed import install, run
+
+from beamferry import lftp
 from beamferry.beamtime import Site
 from beamferry.facilities.desy import DesyBeamtime
 from beamferry.lab.authority import Authority
@@ -113,11 +114,9 @@ class Bench:
             folder / name for name in ("theirs", "rds/ours", "work", "job", "secret")
         )
         self.job.mkdir()
-        self.theirs.mkdir()
         self.installed = folder / "bin"
-        self.installed.mkdir()
-        for name, content in remote.bundle().items():
-            (self.installed / name).write_bytes(content)
+        install(self.installed)
+        self.theirs.mkdir()
         self.site = Site(destination_root=str(self.mine.parent))
         self.beamtime = DesyBeamtime(
             id="11010750",
@@ -151,20 +150,7 @@ class Bench:
     def _script(self, name: str, arguments: tuple[str, ...]) -> None:
         self.secret.touch(mode=0o600)
         self.secret.write_text(PASSWORD)
-        is_script = name.endswith(".sh")
-        agent = (sys.executable, "-I", "-B", str(self.installed / "agent.pyz"), "step")
-        done = subprocess.run(
-            ("bash", str(self.installed / name), *arguments) if is_script else agent,
-            input=json.dumps({"step": name, "arguments": arguments, "locks": []}).encode(),
-            env=os.environ | {"BEAMFERRY_JOB": str(self.job)},
-            capture_output=True,
-            check=False,
-        )
-        if done.returncode:
-            errors = self.job / "errors"
-            sys.exit(
-                f"bench: {name}: {done.returncode} {errors.read_text() if errors.exists() else done.stderr}"
-            )
+        run(self.installed, name, arguments, os.environ | {"BEAMFERRY_JOB": str(self.job)})
 
     def ours(self, streams: int) -> float:
         """Time our dry run and our transfer."""

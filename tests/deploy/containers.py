@@ -274,7 +274,7 @@ class Project:
 
 
 # The script that does the work.
-_JOB = re.compile(r"bash \S+/\w+\.sh --work \.beamferry/jobs/([^/ ]+)/")
+_JOB = re.compile(r"(?:bash \S+/\w+\.sh --work \.beamferry/jobs/|\S+ -I -B \S+/agent\.pyz step \w+ )([^/ ]+)")
 _TOP = "pid,ppid,pgid,args"
 
 

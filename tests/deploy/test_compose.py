@@ -328,8 +328,7 @@ def _both_move(server: Project) -> None:
 
     def moving() -> bool:
         top = docker("top", rds, "-eo", "pid,args").stdout
-        # What a step of the agent is called with, no other process sees.
-        return "/transfer.sh --work" in top and "agent.pyz step" in top and "lftp --norc" in top
+        return " step transfer " in top and " step lftp_transfer " in top
 
     server.wait(moving, "both transfers are under way")
 

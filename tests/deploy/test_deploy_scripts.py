@@ -127,16 +127,16 @@ def test_placed_secrets_are_for_their_reader_alone_and_old_ones_go(given: Path, 
 
 
 def test_two_jobs_of_a_beamtime_would_be_seen() -> None:
-    script = "transfer.sh --work .beamferry/jobs/diamond_mg25682-2/work --streams 3"
+    step = "python3 -I -B .beamferry/bin/0d/agent.pyz step transfer diamond_mg25682-2"
     one = (
         "PID PPID PGID COMMAND\n"
         "9 1 7 python3 -I -B .beamferry/bin/0d/agent.pyz supervise\n"
         "8 1 6 python3 -I -B .beamferry/bin/0d/agent.pyz job\n"
-        f"10 9 7 bash .beamferry/bin/0d/{script}\n11 10 7 bash .beamferry/bin/0d/{script}\n"
+        f"10 9 7 {step}\n11 10 7 sh -c umask rsync -r\n"
         "12 11 7 rsync -r -l\n13 12 13 rsync -r -l\n"
     )
     assert jobs(one) == {"diamond_mg25682-2": {"7"}, "rsync": {"7"}}
-    second = f"20 1 5 bash .beamferry/bin/0d/{script}\n21 20 5 rsync -r\n"
+    second = f"20 1 5 {step}\n21 20 5 rsync -r\n"
     assert jobs(one + second) == {"diamond_mg25682-2": {"7", "5"}, "rsync": {"7", "5"}}
     left_over = "31 1 30 rsync -r\n32 1 32 rsync --version\n"
     assert jobs(one + left_over) == {"diamond_mg25682-2": {"7"}, "rsync": {"7", "none, process 31"}}

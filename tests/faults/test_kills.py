@@ -114,7 +114,7 @@ class _Watch(threading.Thread):
                 line = process.info["cmdline"] or []
                 if _file_system(process.pid) != self.rds:
                     continue
-                if any(word.endswith(("/transfer.sh", "/dry_run.sh", "/verify.sh")) for word in line[:3]):
+                if "step" in line[4:5] and line[5] in {"transfer", "dry_run", "verify"}:
                     try:
                         groups.add(os.getpgid(process.pid))
                     except ProcessLookupError:

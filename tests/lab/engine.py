@@ -8,7 +8,6 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -76,18 +75,16 @@ class Scripts:
         """Start a job's script or step in a session of its own, as the agent does; ``limit_kib`` bounds each file."""
         for left in self.job.iterdir():
             left.unlink()
-        order = {"step": script, "arguments": arguments, "locks": []}
+        is_step = not script.endswith(".sh")
         command = ["bash", str(self.installed / script), *arguments]
-        if not script.endswith(".sh"):
-            command = [sys.executable, "-I", "-B", str(self.installed / "agent.pyz"), "step"]
+        if is_step:
+            command = [sys.executable, "-I", "-B", str(self.installed / "agent.pyz"), "step", script]
         if limit_kib is not None:
             command = ["bash", "-c", f'ulimit -f {limit_kib}; exec "$@"', "bash", *command]
-        with (self.job / "log").open("wb") as log, tempfile.TemporaryFile() as stdin:
-            stdin.write(json.dumps(order).encode())
-            stdin.seek(0)
+        with (self.job / "log").open("wb") as log:
             process = subprocess.Popen(
                 [*self.inside, *command],
-                stdin=stdin if "step" in command else subprocess.DEVNULL,
+                stdin=subprocess.PIPE if is_step else subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -98,6 +95,9 @@ class Scripts:
                     "PATH": f"{self.shims}:{os.environ['PATH']}",
                 },
             )
+        if is_step and process.stdin:
+            with process.stdin as pipe:
+                pipe.write(json.dumps({"step": script, "arguments": arguments, "locks": []}).encode())
         return Job(self, process)
 
     def said(self, script: str, arguments: tuple[str, ...]) -> str:
@@ -233,10 +233,10 @@ class Engine(Scripts):
 
     def dry_run(self, *, flat: bool = True) -> Outcome:
         arguments = rsync.dry_run_arguments(str(self.work), self.beamtime, self.site, self.traits, flat=flat)
-        return self.run("dry_run.sh", self.hurried(arguments))
+        return self.run("dry_run", self.hurried(arguments))
 
     def transfer_arguments(self, *, streams: int = 3, **changed: int) -> tuple[str, ...]:
-        """Arguments of transfer.sh, some of them changed: ``range_threshold=MIB``."""
+        """Arguments of the transfer, some of them changed: ``range_threshold=MIB``."""
         arguments = list(
             rsync.transfer_arguments(
                 str(self.work),
@@ -253,7 +253,7 @@ class Engine(Scripts):
         return tuple(arguments)
 
     def transfer(self, *, limit_kib: int | None = None, **changed: int) -> Outcome:
-        return self.run("transfer.sh", self.transfer_arguments(**changed), limit_kib)
+        return self.run("transfer", self.transfer_arguments(**changed), limit_kib)
 
     def fetch(self, **changed: int) -> Outcome:
         """A dry run and the transfer after it, which must both succeed."""
@@ -277,10 +277,10 @@ class Engine(Scripts):
         )
 
     def verify(self, level: Level, *, seed: int = 1, streams: int = 2) -> Outcome:
-        return self.run("verify.sh", self.hurried(self.verify_arguments(level, seed=seed, streams=streams)))
+        return self.run("verify", self.hurried(self.verify_arguments(level, seed=seed, streams=streams)))
 
     def listed(self, name: str) -> list[bytes]:
-        """Items of one of verify.sh's NUL-terminated lists."""
+        """Items of a comparison's NUL-terminated lists."""
         with (self.work / "verify" / name).open("rb") as stream:
             return list(read_names(stream))
 
@@ -311,7 +311,7 @@ class Engine(Scripts):
         return found
 
     def ranges_there(self) -> int:
-        """How many ranges transfer.sh has noted as fetched."""
+        """How many ranges the transfer has noted as fetched."""
         states = [path for path in (self.work / "ranges").glob("*") if path.suffix != ".name"]
         return sum(len(state.read_text().splitlines()) - 1 for state in states if state.suffix == "")
 

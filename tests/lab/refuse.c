@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static int refused(const char *call, const char *path) {
@@ -61,6 +62,9 @@ int __open64_2(const char *path, int flags) { return refused("open", path) ? -1 
 DIR *opendir(const char *path) { return refused("open", path) ? NULL : REAL(opendir)(path); }
 ssize_t read(int handle, void *into, size_t count) {
   return refused_handle("read", handle) ? -1 : REAL(read)(handle, into, count);
+}
+ssize_t readv(int handle, const struct iovec *into, int count) {
+  return refused_handle("read", handle) ? -1 : REAL(readv)(handle, into, count);
 }
 ssize_t write(int handle, const void *from, size_t count) {
   return refused_handle("write", handle) ? -1 : REAL(write)(handle, from, count);

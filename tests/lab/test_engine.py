@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING
 import pytest
 from engine import MIB, Engine, noise, wait_until
 
+from beamferry import access, complaints
+from beamferry.beamtime import Level
+from beamferry.refused_names import interpret_names
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from beamferry.lab.host import Host
+
 
 ODD_NAMES = [
     b"new\nline",
@@ -142,7 +147,7 @@ def test_progress_never_runs_backwards(far: Host, tmp_path: Path) -> None:
     for number in range(20):
         (engine.source / f"{number}").write_bytes(noise(number, MIB))
     assert engine.dry_run().code == 0
-    job = engine.start("transfer.sh", engine.transfer_arguments(streams=2))
+    job = engine.start("transfer", engine.transfer_arguments(streams=2))
     seen: list[str] = []
 
     def ended() -> bool:
@@ -219,7 +224,7 @@ def test_far_side_without_dd_is_fetched_by_plain_rsync(far: Host, tmp_path: Path
 
 
 def test_unknown_argument_is_refused(engine: Engine) -> None:
-    refused = engine.run("transfer.sh", ("--nonsense", "x"))
+    refused = engine.run("transfer", ("--nonsense", "x"))
     assert refused.code == refused.result["exit_code"] == 78
     assert "--nonsense" in refused.errors
 
@@ -232,3 +237,55 @@ def test_the_moment_from_which_changes_count_is_the_beginning_of_the_listing(eng
     before = int(time.time())
     done = engine.dry_run()
     assert before <= done.result["began"] <= int(time.time()) - 3
+
+
+@pytest.mark.parametrize("limit", [None, 100], ids=["streams", "limited"])
+def test_a_sparse_file_takes_as_little_at_rds_and_on_the_wire(
+    far: Host, tmp_path: Path, limit: int | None
+) -> None:
+    engine = Engine(far, tmp_path / "beamtime", {"bandwidth_limit": limit})
+    sparse, whole = engine.source / "sparse.h5", engine.source / "whole.h5"
+    with sparse.open("wb") as file:
+        file.write(noise(1, 4096))
+        file.truncate(400 * MIB)
+        file.seek(200 * MIB)
+        file.write(noise(2, 4096))
+    whole.write_bytes(bytes(40 * MIB))
+    (engine.source / "small").write_bytes(b"x")
+    done = engine.fetch()
+    assert engine.judge() == ""
+    assert (engine.destination / "sparse.h5").stat().st_blocks * 512 < MIB
+    # What a facility has written in full stays so.
+    assert (engine.destination / "whole.h5").stat().st_blocks * 512 >= 40 * MIB
+    assert done.result["bytes"] == 440 * MIB + 1
+    assert done.result["received"] < 42 * MIB
+
+
+@pytest.mark.parametrize(
+    ("depth", "code"), [(15, None), (16, "rds-names"), (17, "path-too-long"), (40, "path-too-long")]
+)
+def test_a_path_that_linux_takes_comes_home_and_a_longer_one_is_named_in_short(
+    far: Host, tmp_path: Path, depth: int, code: str | None
+) -> None:
+    engine = Engine(far, tmp_path / "beamtime")
+    here = os.open(engine.source, os.O_RDONLY)
+    for number in range(depth):
+        name = f"{number:03}".ljust(250, "y")
+        os.mkdir(name, dir_fd=here)
+        above, here = here, os.open(name, os.O_RDONLY, dir_fd=here)
+        os.close(above)
+    with open("deep.txt", "w", opener=lambda path, flags: os.open(path, flags, dir_fd=here)) as file:
+        file.write("deep")
+    os.close(here)
+    planned = engine.dry_run()
+    asked = planned.code, planned.errors, access.errand(engine.beamtime, engine.site)
+    error = interpret_names(*asked) or complaints.interpret_exit(*asked)
+    if code is None:
+        assert error is None
+        assert engine.transfer().code == 0
+        assert engine.verify(Level.SIZES).result["only_source"] == 0
+    else:
+        assert error is not None
+        assert error.code == code
+        assert "000yyy" in str(error)
+        assert len(str(error)) < 900

@@ -40,7 +40,7 @@ def large(engine: Engine) -> Engine:
 def kill_in_the_ranges(engine: Engine, number: signal.Signals, fetched: int = 4) -> None:
     before = engine.ranges_there()
     job = engine.start(
-        "transfer.sh", engine.transfer_arguments(streams=2, range_threshold=MIB, range_bytes=4 * MIB)
+        "transfer", engine.transfer_arguments(streams=2, range_threshold=MIB, range_bytes=4 * MIB)
     )
     wait_until(lambda: engine.ranges_there() >= before + fetched)
     assert job.process.poll() is None, "was over before it could be killed"
@@ -58,7 +58,7 @@ def test_killed_at_random_moments_it_resends_nothing_whole(slow: Engine, number:
     for number_of_kills in range(4):
         assert slow.dry_run().code == 0
         before = slow.whole()
-        job = slow.start("transfer.sh", slow.transfer_arguments(streams=2))
+        job = slow.start("transfer", slow.transfer_arguments(streams=2))
         if number_of_kills == 3:
             # On a busy machine the first kills may all have come before the first file.
             wait_until(lambda: bool(slow.whole()))
@@ -81,7 +81,7 @@ def test_killed_at_random_moments_it_resends_nothing_whole(slow: Engine, number:
 
 def test_stopped_job_says_so(slow: Engine) -> None:
     assert slow.dry_run().code == 0
-    job = slow.start("transfer.sh", slow.transfer_arguments(streams=2))
+    job = slow.start("transfer", slow.transfer_arguments(streams=2))
     wait_until(lambda: bool(slow.whole()))
     job.kill(signal.SIGTERM)
     done = job.outcome()
@@ -150,7 +150,7 @@ def test_older_version_at_the_destination_is_the_basis(engine: Engine) -> None:
 
 def test_broken_connections_are_tried_again(slow: Engine) -> None:
     assert slow.dry_run().code == 0
-    job = slow.start("transfer.sh", slow.transfer_arguments(streams=2))
+    job = slow.start("transfer", slow.transfer_arguments(streams=2))
     wait_until(lambda: bool(slow.whole()))
     for session in slow.far.sessions():
         subprocess.run(["kill", "-KILL", str(session.pid)], check=False, stderr=subprocess.DEVNULL)
@@ -162,7 +162,7 @@ def test_broken_connections_are_tried_again(slow: Engine) -> None:
 
 def test_far_side_that_hangs_ends_with_75(slow: Engine) -> None:
     assert slow.dry_run().code == 0
-    job = slow.start("transfer.sh", slow.transfer_arguments(streams=2, stall=4))
+    job = slow.start("transfer", slow.transfer_arguments(streams=2, stall=4))
     wait_until(lambda: bool(slow.whole()))
     frozen = slow.far.sessions()
     for session in frozen:
@@ -191,7 +191,7 @@ def test_host_that_is_gone_ends_with_the_tools_code(slow: Engine) -> None:
 
 def test_leftover_partials_are_swept_at_the_end(slow: Engine) -> None:
     assert slow.dry_run().code == 0
-    job = slow.start("transfer.sh", slow.transfer_arguments(streams=2))
+    job = slow.start("transfer", slow.transfer_arguments(streams=2))
     wait_until(lambda: bool(slow.whole()))
     job.kill(signal.SIGTERM)
     orphan = slow.destination / "scan_0" / ".beamferry-partial"
@@ -203,7 +203,7 @@ def test_leftover_partials_are_swept_at_the_end(slow: Engine) -> None:
 
 def test_the_rate_after_a_restart_is_of_what_came_since(slow: Engine) -> None:
     assert slow.dry_run().code == 0
-    job = slow.start("transfer.sh", slow.transfer_arguments(streams=2))
+    job = slow.start("transfer", slow.transfer_arguments(streams=2))
     wait_until(lambda: len(slow.whole()) >= 25)
     job.kill(signal.SIGKILL)
     wait_until(lambda: no_far_process(slow.far))

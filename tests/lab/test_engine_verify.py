@@ -71,7 +71,7 @@ def test_odd_names_are_compared_and_hashed(far: Host, tmp_path: Path, awk: str) 
     arguments = manifest_arguments(
         str(engine.work), engine.beamtime, engine.site, streams=3, output=str(output), exclude=("deep/",)
     )
-    written = engine.run("manifest.sh", arguments)
+    written = engine.run("manifest", arguments)
     assert (written.code, written.result["files"]) == (0, len(ODD_NAMES))
     check = subprocess.run(
         ["sha256sum", "--strict", "-c", output.name], cwd=engine.destination, capture_output=True, check=False
@@ -164,7 +164,7 @@ def test_sample_keeps_to_its_bytes_but_takes_one(copied: Engine) -> None:
     def sampled(limit: int) -> int:
         arguments = [*copied.verify_arguments(Level.SAMPLED)]
         arguments[arguments.index("--sample-bytes") + 1] = str(limit)
-        return int(copied.run("verify.sh", tuple(arguments)).result["sampled_files"])
+        return int(copied.run("verify", tuple(arguments)).result["sampled_files"])
 
     assert (sampled(1), sampled(3100)) == (1, 3)
 
@@ -221,9 +221,9 @@ def test_unreadable_copy_gives_no_manifest(copied: Engine) -> None:
     arguments = manifest_arguments(
         str(copied.work), copied.beamtime, copied.site, streams=2, output=str(output)
     )
-    assert copied.run("manifest.sh", arguments).result["files"] == 1
+    assert copied.run("manifest", arguments).result["files"] == 1
     shutil.rmtree(copied.destination)
     output.unlink()
-    refused = copied.run("manifest.sh", arguments)
+    refused = copied.run("manifest", arguments)
     assert refused.code == refused.result["exit_code"] == 23
     assert not output.exists()

@@ -47,7 +47,7 @@ def test_3000_links_that_cannot_be_kept_end_no_transfer(engine: Engine) -> None:
     arguments = rsync.transfer_arguments(
         str(engine.work), engine.beamtime, engine.site, traits, flat=True, streams=1
     )
-    done = engine.run("transfer.sh", arguments)
+    done = engine.run("transfer", arguments)
     assert done.code == 0, (done.log, done.errors)
     assert (engine.destination / "frame").read_text() == "data"
     assert len((engine.job / "notes").read_text().splitlines()) == 200

@@ -10,7 +10,11 @@ import pytest
 from engine import MIB, Engine, noise
 from test_lftp_listing import Folder
 
-from beamferry.beamtime import Level
+from beamferry import access, lftp_complaints
+from beamferry.access import first_error, parse_facts
+from beamferry.beamtime import Level, Site
+from beamferry.census import manifest_arguments
+from beamferry.complaints import interpret_exit
 from beamferry.differences import Difference
 from beamferry.verification import Outcome
 
@@ -119,7 +123,7 @@ def test_a_destination_that_is_somebody_elses_link_is_refused(
         "verify": lambda: engine.verify(Level.SIZES),
     }[job]()
     assert done.code == 70
-    assert f"{engine.destination} is a link of somebody else" in done.errors
+    assert f"{engine.destination} is a link, and below destination_root no link is followed" in done.errors
     assert untouched(outside)
 
 
@@ -149,11 +153,81 @@ def test_a_link_that_takes_the_destinations_place_while_it_is_fetched_is_not_fol
         assert "is not the folder any more" in done.errors
 
 
-def test_a_destination_by_a_link_of_our_own_is_where_it_leads(engine: Engine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("above", [False, True], ids=["itself", "the folder above"])
+def test_a_destination_root_by_a_link_of_our_own_is_where_it_leads(
+    engine: Engine, tmp_path: Path, *, above: bool
+) -> None:
     (engine.source / "scan.nxs").write_bytes(noise("small", 1000))
-    engine.destination.symlink_to(tmp_path / "not yet" / "there")
+    (tmp_path / "share" / "group").mkdir(parents=True)
+    root = tmp_path / "way" / "group" if above else tmp_path / "way"
+    (tmp_path / "way").symlink_to("share" if above else "share/group")
+    engine.site = Site(destination_root=str(root))
+    engine.beamtime = engine.beamtime.model_copy(update={"destination": str(root / "a" / "visit")})
+    assert "destination_refused" not in parse_facts(engine.probe()).values
     engine.fetch()
-    assert (tmp_path / "not yet" / "there" / "scan.nxs").read_bytes() == noise("small", 1000)
+    assert (tmp_path / "share" / "group" / "a" / "visit" / "scan.nxs").read_bytes() == noise("small", 1000)
+    assert engine.verify(Level.SIZES).code == 0
+
+
+@pytest.mark.parametrize("above", [False, True], ids=["itself", "the folder above"])
+@pytest.mark.parametrize("job", ["probe", "dry_run", "transfer", "verify", "manifest"])
+def test_a_link_of_our_own_below_the_destination_root_is_refused(
+    engine: Engine, outside: Path, job: str, *, above: bool
+) -> None:
+    (engine.source / "scan.nxs").write_bytes(noise("small", 1000))
+    link = engine.destination
+    if above:
+        engine.beamtime = engine.beamtime.model_copy(update={"destination": f"{engine.destination}/visit"})
+    assert engine.dry_run().code == 0
+    link.symlink_to(outside)
+    if job == "probe":
+        facts = parse_facts(engine.probe())
+        error = first_error(access.judge(facts, engine.beamtime, engine.site))
+    else:
+        manifest = manifest_arguments(
+            str(engine.work), engine.beamtime, engine.site, streams=1, output=str(engine.folder / "manifest")
+        )
+        done = {
+            "dry_run": engine.dry_run,
+            "transfer": engine.transfer,
+            "verify": lambda: engine.verify(Level.SIZES),
+            "manifest": lambda: engine.run("manifest.sh", manifest),
+        }[job]()
+        assert done.code == 70
+        error = interpret_exit(done.code, done.errors, access.errand(engine.beamtime, engine.site))
+    assert error is not None
+    assert error.code == "destination-unusable"
+    where = engine.beamtime.destination
+    because = f"{link} is a link, and below destination_root no link is followed"
+    assert error.problem == f"{where} cannot be used ({because})"
+    assert "name in the entry the folder that the link leads to" in error.remedy
+    assert untouched(outside)
+
+
+@pytest.mark.parametrize("job", ["probe", "dry_run", "transfer", "verify"])
+def test_over_lftp_it_is_refused_too(
+    desy: Desy, at_desy: Callable[..., DesyEngine], outside: Path, job: str
+) -> None:
+    engine = at_desy(settings={"folders": ["processed"]})
+    with Folder(desy, "own") as folder:
+        folder.mkdir()
+        (folder / "scan.nxs").write_text("data")
+        assert engine.dry_run().code == 0
+        engine.destination.symlink_to(outside)
+        if job == "probe":
+            error = next(found.error for found in engine.probe() if found.error is not None)
+        else:
+            done = {
+                "dry_run": engine.dry_run,
+                "transfer": lambda: engine.transfer("processed"),
+                "verify": lambda: engine.verify(Level.SIZES),
+            }[job]()
+            errand = access.errand(engine.beamtime, engine.site)
+            error = lftp_complaints.interpret_exit(done.code, done.errors, errand)
+    assert error is not None
+    assert error.code == "destination-unusable"
+    assert f"{engine.destination} is a link, and below destination_root no link is followed" in error.problem
+    assert untouched(outside)
 
 
 def test_what_has_the_transfers_own_name_at_the_source_is_told_as_missing(engine: Engine) -> None:

@@ -117,7 +117,7 @@ class Chain:
             streams=2,
             output=f"{self.certificate}/{MANIFEST_NAME}",
         )
-        self.job("manifest", lambda _: ("manifest.sh", arguments))
+        self.job("manifest", lambda _: ("manifest", arguments))
 
     def transfer(self, facts: Facts, folder: str | None, tool: Engine) -> Call:
         return tool.transfer(facts, CHOICE, None, folder)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -13,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from beamferry.remote.archive import agent_archive
-from beamferry_agent.destination import PARTIAL, discard, prepare
+from beamferry_agent.destination import PARTIAL, open_partial, prepare, remove_partial, write_at
 from beamferry_agent.marks import mark
 from beamferry_agent.places import PlaceError
 
@@ -108,12 +105,10 @@ def test_what_is_prepared_removed_and_marked_is_below_the_destination(
     destination: Path, outside: Path
 ) -> None:
     before = all_there(outside)
-    name = destination.parent / "name"
-    name.write_text(f"raw/{NAME}")
 
     def all_of_it() -> bool:
         prepare(json.dumps({"destination": str(destination), "below": f"raw/{PARTIAL}", "umask": "022"}))
-        discard(json.dumps({"destination": str(destination), "name": str(name)}))
+        remove_partial(str(destination), f"raw/{NAME}".encode())
         mark(os.fsencode(destination), [(f"raw/{NAME}".encode(), None)])
         return True
 
@@ -124,20 +119,11 @@ def test_what_is_prepared_removed_and_marked_is_below_the_destination(
 @pytest.mark.usefixtures("mallory")
 def test_the_bytes_of_a_range_go_nowhere_else(destination: Path, outside: Path) -> None:
     before = all_there(outside)
-    name, archive, bytes_ = (destination.parent / each for each in ("name", "agent.pyz", "bytes"))
-    name.write_text(f"raw/{NAME}")
-    archive.write_bytes(agent_archive())
-    bytes_.write_text("ssh-ed25519 AAAA mallory\n")
-    asked = {"destination": str(destination), "name": str(name), "offset": "0", "count": "25", "umask": "022"}
 
     def receive() -> bool:
-        done = subprocess.run(
-            ("sh", "-c", 'exec "$0" -I -B "$1" range 3<"$2"', sys.executable, archive, bytes_),
-            input=json.dumps(asked).encode(),
-            capture_output=True,
-            check=False,
-        )
-        return done.returncode == 0
+        with open_partial(str(destination), f"raw/{NAME}".encode()) as partial:
+            write_at(partial, b"ssh-ed25519 AAAA mallory\n", 0, str(destination))
+        return True
 
     race(receive)
     assert all_there(outside) == before

@@ -77,6 +77,12 @@ class Life:
         return self.share / self.wishes["destination"]
 
     @property
+    def is_by_link(self) -> bool:
+        """Whether the way to the destination leads through a link below the folder of all destinations."""
+        way = [self.destination, *self.destination.parents]
+        return any(place.is_symlink() for place in way[: way.index(self.share)])
+
+    @property
     def at_source(self) -> Folder:
         return Folder(self.source, self.sources / "elsewhere")
 
@@ -152,6 +158,7 @@ class Life:
             + (f", kill {kill}" if kill else "")
         )
         wanted, before = self.wanted, oracle.look(self.destination)
+        by_link = self.is_by_link
         quiet = not meanwhile and not kill and not self.at_source.has_unreadable
         was_equal = quiet and oracle.equal(wanted, before, 0) and not self._still_differing()
         hidden = self._hidden(wanted, before) if quiet and not self.damaged else set()
@@ -194,6 +201,7 @@ class Life:
         self._tell(
             f"  -> {how}{f' at level {said.level.value}' if said.level else ''}: {said.error or said.sentence}"
         )
+        self._check_link(said, was_by_link=by_link and not meanwhile)
         self._check(
             said,
             mode,
@@ -264,6 +272,13 @@ class Life:
                 or place[len(root) + 1 :] in open_now
                 or name in said.differing
             }
+
+    def _check_link(self, said: Said, *, was_by_link: bool) -> None:
+        if said.verified and self.is_by_link:
+            self._blame("VERIFIED, and the destination is reached by a link")
+        # What was killed before may be in the way.
+        if was_by_link and not self.killed and said.error != "destination-unusable":
+            self._blame(f"the destination is reached by a link, and it says: {said.error or said.sentence}")
 
     def _hidden(self, wanted: oracle.Tree, there: oracle.Tree) -> set[bytes]:
         """What a verdict has named, and nothing is in the way of its being fetched again."""

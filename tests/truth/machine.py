@@ -226,7 +226,8 @@ class Truth(Life, RuleBasedStateMachine):
         for number in range(2):
             wanted = self.wanted
             there = oracle.look(self.destination)
-            if not any(item.kind == "f" for item in wanted.values()) or self._in_the_way(wanted, there):
+            nothing = not any(item.kind == "f" for item in wanted.values())
+            if nothing or self.is_by_link or self._in_the_way(wanted, there):
                 return
             said.append(self._run("sync", "full", 3, seed + number, 2))
             if said[-1].verified:

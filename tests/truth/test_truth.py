@@ -72,6 +72,8 @@ def somebody(machine: Truth, what: str) -> None:
             machine.change_entry("exclude", 2)
         case "names the destination by a link":
             machine.change_entry("destination", 2)
+        case "names the folder itself":
+            machine.change_entry("destination", 0)
         case "names another source":
             machine.change_entry("source", 5)
         case "damages what is remembered":
@@ -98,7 +100,7 @@ LEAVES_OUT = "leaves the file out, or not any more"
         (MOVES, FOLDER, TIMES),
         (FOLDER, TIMES, FOLDER, TIMES),
         (LEAVES_OUT, "fetches", LEAVES_OUT, TIMES),
-        ("names the destination by a link", TIMES),
+        ("names the destination by a link", "fetches", TIMES, "names the folder itself"),
         ("names another source", TIMES),
         ("damages what is remembered", TIMES),
     ],
@@ -117,6 +119,23 @@ def test_nothing_that_somebody_does_makes_it_verified(
             somebody(machine, step)
         machine.verify_only(level="sizes", samples=1, seed=2)
         assert machine.steps[-1].startswith("  -> NOT VERIFIED")
+    finally:
+        machine.teardown()
+
+
+@pytest.mark.parametrize("kind", ["rsync", "sftp"])
+@pytest.mark.parametrize("below", [False, True], ids=["itself", "a folder above"])
+def test_a_destination_by_a_link_comes_to_no_verdict(counts: Counts, kind: str, *, below: bool) -> None:
+    machine: Truth = type("Truth", (Truth,), {"kind": kind})()
+    try:
+        machine.begin(chosen={1}, odd=2, link=False, how="copied")
+        somebody(machine, "names the destination by a link")
+        if below:
+            somebody(machine, "names a folder of it, or all of it again")
+        machine.sync(level="sizes", samples=1, seed=4, streams=1)
+        assert machine.steps[-1].startswith("  -> no verdict: destination-unusable")
+        machine.verify_only(level="sizes", samples=1, seed=2)
+        assert machine.steps[-1].startswith("  -> no verdict: destination-unusable")
     finally:
         machine.teardown()
 

@@ -274,7 +274,7 @@ def test_the_probe_is_asked_for_this_beamtime() -> None:
         "--source": SOURCE,
         "--seconds": "60",
         "--destination-root": ROOT,
-        "--destination": f"{ROOT}/diamond/i12/2021/mg25682-2",
+        "--destination": f"{ROOT}/./diamond/i12/2021/mg25682-2",
     }
 
 

@@ -141,7 +141,7 @@ def test_arguments_name_the_visit_and_its_excludes() -> None:
     )
     options = dict(zip(arguments[::2], arguments[1::2], strict=True))
     assert options["--source"] == "/dls/i12/data/2021/mg25682-2"
-    assert options["--destination"] == "/mnt/rds/diamond/i12/2021/mg25682-2"
+    assert options["--destination"] == "/mnt/rds/./diamond/i12/2021/mg25682-2"
     assert (options["--level"], options["--seed"], options["--samples"], options["--stall"]) == (
         "sampled",
         "7",

@@ -302,7 +302,7 @@ def test_every_shells_way_of_not_finding_rsync(line: str) -> None:
 
 
 def test_a_tool_missing_here_is_not_taken_for_one_missing_there() -> None:
-    error = told(77, "transfer.sh: rsync: command not found")
+    error = told(77, "rsync: not found on this host")
     assert (error.code, "RDS-SSH" in error.problem) == ("rds-tool-missing", True)
 
 

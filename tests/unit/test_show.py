@@ -74,16 +74,19 @@ def test_paths_of_our_scripts_belong_to_an_option() -> None:
     for title in ("transfer", "verify_sizes"):
         words = steps[title]
         assert words[words.index("--source") + 1] == SOURCE.split(":")[1].rstrip("/")
-        assert words[words.index("--destination") + 1] == DESTINATION.rstrip("/")
+    for title in ("verify_access", "dry_run", "transfer", "verify_sizes", "certify, with a manifest"):
+        words = steps[title]
+        assert words[words.index("--destination") + 1] == "/mnt/rds/./diamond/i12/2021/mg25682-2"
     manifest = steps["certify, with a manifest"]
     assert manifest[-2:] == ["--output", f"{DESTINATION.rstrip('/')}.certificate/manifest.sha256"]
 
 
 def test_steps_run_the_scripts_of_this_version() -> None:
     commands = [words for words in shown().values() if words[:2] == ["sh", f"{bundle_folder()}/own.sh"]]
-    scripts = {words[2] for words in commands}
-    assert len(scripts) == 5
-    assert scripts <= set(bundle())
+    assert len(commands) == 5
+    assert {words[2] for words in commands} <= set(bundle())
+    steps = {tuple(words[3:6]) for words in commands if words[2] == "agent.sh"}
+    assert steps == {("step", name, "--") for name in ("dry_run", "transfer", "verify", "manifest")}
 
 
 def test_by_hand_the_first_look_changes_nothing() -> None:

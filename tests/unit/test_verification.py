@@ -79,7 +79,7 @@ def ends(found: Census) -> Ends:
 
 
 def compared(here: Census, there: Census, mismatches: Iterable[str] = (), **settings: Any) -> Verdict:
-    """What the agent finds of the lists that verify.sh leaves, and what is concluded from it."""
+    """What the agent finds of the lists that a comparison leaves, and what is concluded from it."""
     flagged = [
         sorted(paths, key=key)
         for paths in (mismatches, settings.pop("unstable", ()), settings.pop("unresolved", ()))
@@ -472,7 +472,7 @@ def test_streams_find_what_dictionaries_find(
     here |= census(file("one"))
     kept = data.draw(st.sets(st.sampled_from(sorted(here, key=key))))
     there = {path: entry for path, entry in here.items() if path in kept} | changed
-    # verify.sh compares the content of files that are at both ends with the same size.
+    # A comparison reads the content of files that are at both ends with the same size.
     comparable = {
         path
         for path in here.keys() & there.keys()

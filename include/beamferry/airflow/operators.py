@@ -281,8 +281,8 @@ class Certify(RemoteJobOperator):
         return certificate_folder(self.beamtime.destination_path(self.site))
 
     def call(self, context: Context, session: Session) -> Call:
-        """Return the call of the manifest's script."""
-        return "manifest.sh", census.manifest_arguments(
+        """Return the call of the manifest's step."""
+        return "manifest", census.manifest_arguments(
             self.job.work,
             self.beamtime,
             self.site,
@@ -391,5 +391,5 @@ def _number(result: dict[str, Any], name: str) -> int | None:
 
 
 def _end(result: dict[str, Any], end: str) -> Ends:
-    """Return what ``verify.sh`` counted at one end."""
+    """Return what the step "verify" counted at one end."""
     return Ends(**{field: int(result[f"{end}_{field}"]) for field in Ends.model_fields})

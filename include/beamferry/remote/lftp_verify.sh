@@ -5,7 +5,7 @@
 #                  [--limit BYTES-PER-SECOND] --destination D [--group GID|own] [--exclude PATH]... [--folder NAME]... [--tokens yes]
 #                  FACILITY'S ARGUMENTS (see lftp.sh)
 #
-# Leaves in W/verify what verify.sh does. FTP knows no checksum that all servers have: content is fetched once more and
+# Leaves in W/verify what the agent's step "verify" does. FTP knows no checksum that all servers have: content is fetched once more and
 # compared as it comes, without touching the disk. Exit 0 when the comparison could be made, whatever it found; 23 when
 # something could not be read; 24 when files went away or changed meanwhile; the codes of listing.sh and lftp_transfer.sh
 # otherwise. $errors then has lftp's own words, and lines of ours:

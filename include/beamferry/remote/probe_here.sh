@@ -3,6 +3,9 @@
 # What every probe looks at on RDS-SSH: its tools, and the destination. To be sourced; prints KEY=VALUE lines. It
 # changes nothing but a folder of its own below the destination root, which it removes again.
 
+# shellcheck source=include/beamferry/remote/request.sh
+. "$here/request.sh"
+
 say() { # KEY VALUE: what is not printable becomes a blank, so that a value is one line
   local value
   value=$(printf '%s' "$2" | tr -s '\000-\037\177' ' ')
@@ -76,8 +79,12 @@ probe_destination() {
   say root_exists "$(yes_or_no test -d "$root")"
   [[ -d $root ]] || return 0
   say root_mounted "$(yes_or_no is_mounted)"
+  # Else nobody would find it out before the transfer.
+  reason=$(request destination "$destination" | sh "$here/agent.sh" resolve 2>&1 >/dev/null) || {
+    (($? != 70)) || { say destination_refused "${reason#agent: }" && return 0; }
+  }
   # The destination may be a mount of its own: look at what of it is there.
-  there=$destination
+  there=${destination/\/.\//\/}
   while [[ ! -d $there ]]; do there=$(dirname -- "$there"); done
   case $there/ in "$root"/*) ;; *) there=$root ;; esac
   say share_group "$(group_given "$there")"

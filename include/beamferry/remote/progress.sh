@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2034,SC2154  # what begin and set_far set is read by the scripts
+# shellcheck disable=SC2034,SC2154  # what begin sets is read by the scripts
 # What every job script shares: its progress, its result, what it heard on stderr, and its end. To be sourced.
 #
 # BEAMFERRY_JOB is the job's folder. A script calls begin, starts its children, may have a ticker report on
@@ -18,8 +18,8 @@ as_data() { # COMMAND...
   (become_data "$@")
 }
 
-# shellcheck source=include/beamferry/remote/hearing.sh
-. "$here/hearing.sh"
+# shellcheck source=include/beamferry/remote/request.sh
+. "$here/request.sh"
 
 # Stderr beyond this much helps nobody: its first half names the cause, its last half the outcome.
 readonly ERRORS_LIMIT=65536
@@ -237,22 +237,6 @@ finish() { # CODE [KEY NUMBER]...: writes the result and ends the job
   exit "$code"
 }
 
-json_text() { # TEXT: as a JSON string; what else JSON would have escaped, no path of ours holds
-  local text=${1//\\/\\\\}
-  printf '"%s"' "${text//\"/\\\"}"
-}
-
-# Prints a request to the agent.
-request() { # [KEY TEXT]...
-  local separator='{'
-  while (($#)); do
-    printf '%s"%s":%s' "$separator" "$1" "$(json_text "$2")"
-    separator=,
-    shift 2
-  done
-  echo '}'
-}
-
 # Asks the agent; its answer goes to stdout, its complaint to `errors`.
 ask_agent() { # VERB [KEY TEXT]...
   request "${@:2}" | sh "$here/agent.sh" "$1" 2>>"$errors"
@@ -318,13 +302,6 @@ suspect_unflushed() { # SOURCE, as HOST:PATH
     ((code == 0 || code == 65)) || finish "$code"
   fi
   rm -f "$work/unflushed"
-}
-
-# Sets what the scripts are told about the far side: `far`, the command that runs there, and `far_folder`.
-set_far() { # SSH_WORDS ACCOUNT HOST SOURCE
-  read -r -a far <<<"$1"
-  far+=(-l "$2" -- "$3" exec)
-  far_folder=${4%/}
 }
 
 quoted() { # TEXT: as one word of a POSIX shell

@@ -34,13 +34,3 @@ check_settings() { # WORDS HOST
   printf '%s\n' "$words" >&2
   return 1
 }
-
-# Gives rsync's command ssh's words, or without any has it keep those that this ssh knows. Sets led, the command.
-lead() { # WORDS COMMAND...
-  local given=$1 at
-  shift
-  led=("$@")
-  for ((at = 0; at < ${#led[@]} - 1; at++)); do
-    [[ ${led[at]} != -e ]] || led[at + 1]=${given:-$(known_words "${led[at + 1]}")}
-  done
-}

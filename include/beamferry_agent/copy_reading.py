@@ -1,0 +1,155 @@
+"""Reads the files of a copy: below an open folder, part by part, so that no link leads out of it."""
+
+import errno
+import hashlib
+import os
+import stat
+from collections import OrderedDict
+from contextlib import suppress
+from typing import Callable, NamedTuple, Optional
+
+from beamferry_agent.places import ForeignError, place_error
+
+_PASSED = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# A named pipe is not waited for.
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_MOST_FOLDERS = 64
+_BUFFER_BYTES = 256 * 1024
+
+
+def open_copy(path: str) -> Optional[int]:
+    """Open a destination, a path without links on the way, to be passed; None where nothing was ever fetched.
+
+    Raises PlaceError, also where a link has come into the way.
+    """
+    here, at = os.open("/", _PASSED), "/"
+    for part in path.split("/"):
+        if not part:
+            continue
+        at = os.path.join(at, part)
+        try:
+            here, above = os.open(part, _PASSED, dir_fd=here), here
+        except FileNotFoundError:
+            os.close(here)
+            return None
+        except OSError as error:
+            os.close(here)
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise ForeignError("{} is a link or a file, where a folder has to be".format(at))
+            raise place_error(at, error)
+        os.close(above)
+    return here
+
+
+def can_enter(folder: int) -> Optional[str]:
+    """Return why an open folder cannot be entered, None where it can."""
+    try:
+        os.close(os.open(".", _PASSED, dir_fd=folder))
+    except OSError as error:
+        return os.strerror(error.errno or 0)
+    return None
+
+
+class Read(NamedTuple):
+    """What came of reading a file: its SHA-256, or else why it could not be read.
+
+    ``is_cached``: some of it may have come from this machine's memory instead of the storage.
+    """
+
+    hash: Optional[str]
+    reason: str = ""
+    is_cached: bool = False
+
+
+class CopyReader:
+    """Reads files below an open folder, for one thread; of folders on the way the latest stay open."""
+
+    def __init__(self, root: int, moved: Callable[[int], None]) -> None:
+        """Take the folder, and whom to tell of bytes that were read."""
+        self._root, self._moved = root, moved
+        self._folders: "OrderedDict[bytes, int]" = OrderedDict()
+        self._buffer = bytearray(_BUFFER_BYTES)
+
+    def read(self, path: bytes, *, from_storage: bool) -> Read:
+        """Read a file to its end; ``from_storage``: not from this machine's memory, as far as it lets go of it."""
+        try:
+            file = self._open(path)
+        except OSError as error:
+            return Read(None, _reason(error))
+        try:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                return Read(None, _reason(OSError(errno.ELOOP, "")))
+            is_cached = from_storage and not _leave_the_cache(file)
+            return Read(self._hash(file), "", is_cached)
+        except OSError as error:
+            return Read(None, _reason(error))
+        finally:
+            os.close(file)
+
+    def _hash(self, file: int) -> str:
+        digest, buffer = hashlib.sha256(), self._buffer
+        view = memoryview(buffer)
+        while True:
+            count = os.readv(file, (buffer,))
+            if not count:
+                return digest.hexdigest()
+            digest.update(view[:count])
+            self._moved(count)
+
+    def _open(self, path: bytes) -> int:
+        folder, _, name = path.rpartition(b"/")
+        return os.open(name, _READ, dir_fd=self.enter(folder) if folder else self._root)
+
+    def enter(self, folder: bytes) -> int:
+        """Return a folder below the root, open to be passed until others are entered. Raises OSError."""
+        if folder in self._folders:
+            self._folders.move_to_end(folder)
+            return self._folders[folder]
+        # The nearest one that is open; the root always is.
+        at = folder
+        while at and at not in self._folders:
+            at = at.rpartition(b"/")[0]
+        here = self._folders[at] if at else self._root
+        for part in folder[len(at) :].lstrip(b"/").split(b"/"):
+            here = os.open(part, _PASSED, dir_fd=here)
+            at = at + b"/" + part if at else part
+            # What was used last is never the one that is closed.
+            self._folders[at] = here
+            if len(self._folders) > _MOST_FOLDERS:
+                os.close(self._folders.popitem(last=False)[1])
+        return here
+
+    def close(self) -> None:
+        """Close the folders."""
+        while self._folders:
+            os.close(self._folders.popitem()[1])
+
+
+def _leave_the_cache(file: int) -> bool:
+    """Take a file out of this machine's page cache; what was written has to be flushed before."""
+    try:
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+    except OSError:
+        return False
+    with suppress(OSError):
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+    return True
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.ELOOP:
+        return "is no file any more"
+    return os.strerror(error.errno or 0)
+
+
+def count_files(folder: int) -> int:
+    """Return how many files are below an open folder; no link is followed. Raises OSError."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    return sum(
+        stat.S_ISREG(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode)
+        for _, _, names, here in os.fwalk(".", onerror=refuse, dir_fd=folder)
+        for name in names
+    )
