@@ -38,7 +38,7 @@ def run(step: Step, tools: Tools, words: Sequence[str]) -> None:
         _Manifest(step, tools, asked, output, scratch).run()
     except OSError as error:
         # What fails at RDS is told where it is read or written: this is of our own folder.
-        step.hear("agent: {}".format(os.strerror(error.errno or 0)))
+        step.hear_if_possible("agent: {}".format(os.strerror(error.errno or 0)))
         raise StepEnd(AT_HOME)
 
 

@@ -256,11 +256,12 @@ def test_a_quota_of_which_lftp_says_nothing(
 ) -> None:
     engine = at_desy()
     assert engine.dry_run().code == 0
-    # It writes nothing, and would not be told of a quota.
-    touch = engine.shims / "touch"
-    touch.write_text('#!/bin/sh\nunset LD_PRELOAD\nexec /usr/bin/touch "$@"\n')
-    touch.chmod(0o755)
     at_rds("close", number, ".beamferry-partial")
+    # The library is not in the environment in which the transfer starts it.
+    lftp = engine.shims / "lftp"
+    words = " ".join(f"{name}={shlex.quote(os.environ[name])}" for name in ("LD_PRELOAD", "REFUSE"))
+    lftp.write_text(f'#!/bin/sh\n{words} exec {shutil.which("lftp")} "$@"\n')
+    lftp.chmod(0o755)
     done = engine.transfer("processed")
     error = lftp_complaints.interpret_exit(
         done.code, done.errors, access.errand(engine.beamtime, engine.site)
@@ -305,6 +306,19 @@ def test_a_list_of_the_comparison_that_the_home_folder_does_not_take(
     error = told(engine, engine.verify(Level.FULL))
     check(error, AT_HOME[reason.kind], reason)
     assert "Diamond" not in str(error)
+
+
+@pytest.mark.parametrize("number", [errno.EDQUOT, errno.ENOSPC])
+@pytest.mark.parametrize("place", ["", "work/"])
+def test_a_comparison_ends_where_the_home_folder_takes_nothing_at_all(
+    engine: Engine, at_rds: Callable[..., None], number: int, place: str
+) -> None:
+    (engine.source / "frame").write_text("data")
+    engine.fetch()
+    at_rds("write", number, f"/{engine.folder.name}/{place}")
+    done = engine.verify(Level.FULL)
+    assert done.code == 74
+    assert told(engine, done).code == ("rds-home-full" if place else "rds-home-refused")
 
 
 def test_what_failed_without_a_word_is_learnt_by_trying(engine: Engine, at_rds: Callable[..., None]) -> None:
