@@ -4,16 +4,15 @@ import errno
 import hashlib
 import os
 import stat
-from collections import OrderedDict
 from contextlib import suppress
 from typing import Callable, NamedTuple, Optional
 
+from beamferry_agent.folders import BlockedError, Folders
 from beamferry_agent.places import ForeignError, place_error
 
 _PASSED = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A named pipe is not waited for.
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_MOST_FOLDERS = 64
 OTHER = "a link, or something else, is where a file has to be"
 _BUFFER_BYTES = 256 * 1024
 
@@ -64,24 +63,28 @@ class Read(NamedTuple):
     is_cached: bool = False
 
 
+_OTHER = Read(None, OTHER, is_other=True)
+
+
 class CopyReader:
     """Reads files below an open folder, for one thread; of folders on the way the latest stay open."""
 
     def __init__(self, root: int, moved: Callable[[int], None]) -> None:
         """Take the folder, and whom to tell of bytes that were read."""
-        self._root, self._moved = root, moved
-        self._folders: "OrderedDict[bytes, int]" = OrderedDict()
+        self._folders, self._moved = Folders(root), moved
         self._buffer = bytearray(_BUFFER_BYTES)
 
     def read(self, path: bytes, *, from_storage: bool) -> Read:
         """Read a file to its end; ``from_storage``: not from this machine's memory, as far as it lets go of it."""
         try:
             file = self._open(path)
+        except BlockedError:
+            return _OTHER
         except OSError as error:
             return _unread(error)
         try:
             if not stat.S_ISREG(os.fstat(file).st_mode):
-                return _unread(OSError(errno.ELOOP, ""))
+                return _OTHER
             is_cached = from_storage and not _leave_the_cache(file)
             return Read(self._hash(file), is_cached=is_cached)
         except OSError as error:
@@ -100,32 +103,12 @@ class CopyReader:
             self._moved(count)
 
     def _open(self, path: bytes) -> int:
-        folder, _, name = path.rpartition(b"/")
-        return os.open(name, _READ, dir_fd=self.enter(folder) if folder else self._root)
-
-    def enter(self, folder: bytes) -> int:
-        """Return a folder below the root, open to be passed until others are entered. Raises OSError."""
-        if folder in self._folders:
-            self._folders.move_to_end(folder)
-            return self._folders[folder]
-        # The nearest one that is open; the root always is.
-        at = folder
-        while at and at not in self._folders:
-            at = at.rpartition(b"/")[0]
-        here = self._folders[at] if at else self._root
-        for part in folder[len(at) :].lstrip(b"/").split(b"/"):
-            here = os.open(part, _PASSED, dir_fd=here)
-            at = at + b"/" + part if at else part
-            # What was used last is never the one that is closed.
-            self._folders[at] = here
-            if len(self._folders) > _MOST_FOLDERS:
-                os.close(self._folders.popitem(last=False)[1])
-        return here
+        above, _, name = path.rpartition(b"/")
+        return os.open(name, _READ, dir_fd=self._folders.enter(above))
 
     def close(self) -> None:
         """Close the folders."""
-        while self._folders:
-            os.close(self._folders.popitem()[1])
+        self._folders.forget()
 
 
 def _leave_the_cache(file: int) -> bool:
@@ -141,7 +124,7 @@ def _leave_the_cache(file: int) -> bool:
 
 def _unread(error: OSError) -> Read:
     if error.errno in (errno.ELOOP, errno.ENOTDIR):
-        return Read(None, OTHER, is_other=True)
+        return _OTHER
     return Read(None, os.strerror(error.errno or 0))
 
 
