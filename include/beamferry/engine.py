@@ -222,7 +222,7 @@ class LftpEngine:
         folder: str | None = None,
     ) -> Call:
         """See ``Engine``."""
-        return "lftp_transfer.sh", lftp.transfer_arguments(
+        return "lftp_transfer", lftp.transfer_arguments(
             self._work,
             self.beamtime,
             self.site,

@@ -13,7 +13,13 @@ from beamferry_agent.step import STOPPED, UNEXPECTED, Step, StepEnd
 from beamferry_agent.tools import Tools
 
 # The module of each, which has a function ``run(step, tools, arguments)``.
-STEPS = {"dry_run": "dry_run", "manifest": "manifest_step", "transfer": "transfer", "verify": "verify_step"}
+STEPS = {
+    "dry_run": "dry_run",
+    "lftp_transfer": "lftp_transfer",
+    "manifest": "manifest_step",
+    "transfer": "transfer",
+    "verify": "verify_step",
+}
 
 
 def run_step(text: str) -> NoReturn:

@@ -50,7 +50,7 @@ def run(step: Step, tools: Tools, words: Sequence[str]) -> None:
     account, host = asked.needed("account"), asked.needed("host")
     ssh = prefer_aes(known_words(asked.text("ssh", "ssh").split()), host)
     destination = prepared_destination(step, place, _TEMPORARY, DATA_UMASK)
-    note_unflushed(work, int(time.time()))
+    note_unflushed(step, work)
     with opened(step, destination) as folder:
         way = Way(
             command.led(ssh),
@@ -88,7 +88,7 @@ class _Transfer:
                 self._stream(ticker)
             code = self._finish(ticker)
             self._see_that_it_is_there()
-            flush(self._step, self._tools, self._work, self._way.destination)
+            flush(self._step, self._tools, self._work, self._way.folder)
         if code == 0:
             self._step.report(Progress(*(self._totals.bytes,) * 2, *(self._totals.files,) * 2))
         self._step.say("The finishing pass ended with code {}.".format(code))

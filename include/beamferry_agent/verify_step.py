@@ -174,7 +174,8 @@ class _Verification:
     def _compare_content(self) -> int:
         """Compare the content of what was chosen; return as ``_list`` does. Raises StepEnd."""
         # What comes next has to come from the storage, not from this machine's memory.
-        flush(self._step, self._tools, self._work, self._destination)
+        if self._ends.copy is not None:
+            flush(self._step, self._tools, self._work, self._ends.copy)
         content = Content(
             self._tools,
             self._ends,

@@ -157,7 +157,7 @@ class Bench:
         known: tuple[Any, ...] = (str(self.work), self.beamtime, self.site, str(self.secret))
         start = time.monotonic()
         self._script("lftp_dry_run.sh", lftp.dry_run_arguments(*known, streams=streams))
-        self._script("lftp_transfer.sh", lftp.transfer_arguments(*known, folder="raw", streams=streams))
+        self._script("lftp_transfer", lftp.transfer_arguments(*known, folder="raw", streams=streams))
         return time.monotonic() - start
 
     def check(self, copy: Path) -> None:

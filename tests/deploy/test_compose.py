@@ -328,7 +328,7 @@ def _both_move(server: Project) -> None:
 
     def moving() -> bool:
         top = docker("top", rds, "-eo", "pid,args").stdout
-        return " step transfer " in top and "/lftp_transfer.sh --work" in top
+        return " step transfer " in top and " step lftp_transfer " in top
 
     server.wait(moving, "both transfers are under way")
 

@@ -117,7 +117,7 @@ class DesyEngine(Scripts):
 
     def transfer(self, folder: str, *, streams: int = 3, limit_kib: int | None = None) -> Outcome:
         self.hand_over()
-        return self.run("lftp_transfer.sh", self.transfer_arguments(folder, streams=streams), limit_kib)
+        return self.run("lftp_transfer", self.transfer_arguments(folder, streams=streams), limit_kib)
 
     def verify(self, level: Level = Level.SAMPLED, *, streams: int = 3) -> Outcome:
         self.hand_over()

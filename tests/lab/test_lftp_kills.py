@@ -77,7 +77,7 @@ def run_with_kills(desy: Desy, engine: DesyEngine, kills: int, seed: int) -> Non
             engine.hand_over()
             arguments = list(engine.transfer_arguments("processed", streams=4))
             arguments[arguments.index("--limit") + 1] = str(LIMIT)
-            job = engine.start("lftp_transfer.sh", tuple(arguments))
+            job = engine.start("lftp_transfer", tuple(arguments))
             while len(struck) < kills and job.process.poll() is None:
                 try:
                     job.process.wait(timeout=chance.uniform(0.3, 1.5))

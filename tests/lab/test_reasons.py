@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import shlex
+import shutil
 from typing import TYPE_CHECKING
 
 import paramiko
@@ -183,11 +185,12 @@ def test_a_quota_of_which_lftp_says_nothing(
 ) -> None:
     engine = at_desy()
     assert engine.dry_run().code == 0
-    # It writes nothing, and would not be told of a quota.
-    touch = engine.shims / "touch"
-    touch.write_text('#!/bin/sh\nunset LD_PRELOAD\nexec /usr/bin/touch "$@"\n')
-    touch.chmod(0o755)
     at_rds("close", number, ".beamferry-partial")
+    # The library is not in the environment in which the transfer starts it.
+    lftp = engine.shims / "lftp"
+    words = " ".join(f"{name}={shlex.quote(os.environ[name])}" for name in ("LD_PRELOAD", "REFUSE"))
+    lftp.write_text(f'#!/bin/sh\n{words} exec {shutil.which("lftp")} "$@"\n')
+    lftp.chmod(0o755)
     done = engine.transfer("processed")
     error = lftp_complaints.interpret_exit(
         done.code, done.errors, access.errand(engine.beamtime, engine.site)
