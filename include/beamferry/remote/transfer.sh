@@ -259,7 +259,7 @@ check_stall() {
 read -r files_total bytes_total <"$work/todo.totals"
 cut_list
 # What a killed rsync left: no other job of this beamtime runs, the lock sees to that.
-find "$temporary" -mindepth 1 -delete 2>>"$errors" || finish 11
+(enter_destination && find "$TEMPORARY" -mindepth 1 -delete) 2>>"$errors" || no_destination $?
 count_done
 # The rate is of what this start brings.
 reported_bytes=$done_bytes
@@ -310,10 +310,10 @@ check_stall
 sed -n '/^Number of files: /,$p' "$live/finish" | put "$BEAMFERRY_JOB/stats"
 sed '/^Number of files: /,$d; 201,$d' "$live/finish" | put "$BEAMFERRY_JOB/notes"
 
-rmdir -- "$temporary"/* "$temporary" "${temporary%/*}" 2>/dev/null || :
+(enter_destination && rmdir -- "$TEMPORARY"/* "$TEMPORARY" "${TEMPORARY%/*}") 2>/dev/null || :
 # Everything is whole now, so no partial file is of use to anyone. A run that fetched nothing left none.
 if ((code == 0)) && [[ -e $work/unswept ]]; then
-  find "$destination" -type d -name .beamferry-partial -prune -exec rm -rf -- {} + 2>>"$errors" || :
+  (enter_destination && find . -type d -name .beamferry-partial -prune -exec rm -rf -- {} +) 2>>"$errors" || :
   rm -rf "$work/unswept" "$work/ranges"
 fi
 flush_destination
