@@ -16,6 +16,7 @@ from beamferry.access import first_error, parse_facts
 from beamferry.beamtime import Level
 from beamferry.complaints import interpret_exit
 from beamferry.remote.archive import agent_archive
+from beamferry_agent.destination import resolve
 from beamferry_agent.marks import mark
 from beamferry_agent.opening import open_copies
 from beamferry_agent.places import ForeignError, PlaceError
@@ -127,6 +128,24 @@ def test_over_lftp(
     assert untouched(outside)
 
 
+@pytest.mark.parametrize(
+    "there", ["", "diamond", "diamond/i12/visit"], ids=["nothing", "a part", "all of it"]
+)
+def test_what_is_remembered_of_a_destination_is_found_by_its_path_as_before(
+    tmp_path: Path, there: str
+) -> None:
+    (tmp_path / "rds" / there).mkdir(parents=True)
+    asked = {"destination": f"{tmp_path}/rds/./diamond/i12/visit"}
+    assert resolve(json.dumps(asked)) == f"{tmp_path.resolve()}/rds/diamond/i12/visit"
+
+
+@pytest.mark.parametrize("rest", ["../own", "diamond/../../own"])
+def test_nothing_above_the_root_is_a_destination(tmp_path: Path, rest: str) -> None:
+    (tmp_path / "rds" / "diamond").mkdir(parents=True)
+    with pytest.raises(PlaceError):
+        resolve(json.dumps({"destination": f"{tmp_path}/rds/./{rest}"}))
+
+
 # --- once the transfer has begun ------------------------------------------------------------------------------------
 
 
@@ -136,6 +155,29 @@ def destination(tmp_path: Path, outside: Path) -> Path:
     (tmp_path / "rds").mkdir()
     (tmp_path / "rds" / "visit").symlink_to(outside)
     return tmp_path / "rds" / "visit"
+
+
+@pytest.mark.parametrize("moment", ["as it begins", "in the last pass"])
+def test_no_unfinished_file_of_another_beamtime_is_removed_through_it(
+    engine: Engine, tmp_path: Path, moment: str
+) -> None:
+    root = engine.destination.parent
+    other = root / "2021" / "cm12345-1"
+    theirs = tmp_path / "theirs" / other.name / ".beamferry-partial" / ".beamferry-temporary" / "1"
+    theirs.mkdir(parents=True)
+    (theirs / "scan.nxs").write_text("unfinished\n")
+    engine.beamtime = engine.beamtime.model_copy(update={"destination": str(other)})
+    (engine.source / "scan.nxs").write_bytes(noise("small", 1000))
+    assert engine.dry_run().code == 0
+    # Each is called once at the moment that is meant: before what a kill left is removed, and by the last pass.
+    tool, mark = ("awk", "/shards.awk") if moment == "as it begins" else ("rsync", "--stats ")
+    shim = engine.shims / tool
+    swap = f"[ -L {root}/2021 ] || {{ mv {root}/2021 {root}/aside && ln -s {tmp_path}/theirs {root}/2021; }}"
+    shim.write_text(f'#!/bin/sh\ncase " $* " in *"{mark}"*) {swap} ;; esac\nexec /usr/bin/{tool} "$@"\n')
+    shim.chmod(0o755)
+    engine.transfer()
+    assert (root / "2021").is_symlink()
+    assert (theirs / "scan.nxs").read_text() == "unfinished\n"
 
 
 @pytest.mark.parametrize("verb", ["range", "discard"])
