@@ -100,7 +100,7 @@ def _refusals(stderr: str, writing: bool, destination: str) -> Iterator[Refusal]
         elif line.startswith(_READERS):
             found = _of_reader(line, End.RDS if at_rds else End.FACILITY)
         else:
-            found = _of_writer(line, writing)
+            found = _of_writer(line, writing, at_rds)
         if found is not None:
             yield found
 
@@ -137,11 +137,13 @@ def _of_reader(line: str, end: End) -> Refusal | None:
     return Refusal(end, name.strip("'‘’"), words, reason, reading=True)
 
 
-def _of_writer(line: str, writing: bool) -> Refusal | None:
+def _of_writer(line: str, writing: bool, at_rds: bool) -> Refusal | None:
     if tried := _TRIED.match(line):
         end = End.RDS if tried["end"] == "RDS" else End.HOME
     elif not writing:
         return None
+    elif at_rds:
+        end = End.RDS
     elif _HOME_WRITERS.match(line):
         end = End.HOME
     elif _WRITERS.match(line) and not line.startswith("get: Access failed"):

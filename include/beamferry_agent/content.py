@@ -4,8 +4,9 @@ import os
 from typing import IO, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from beamferry_agent.both_censuses import Ends
-from beamferry_agent.digests import SOME_UNREAD, Shard, Stream, chosen_in, cut, records_of, sums_of
+from beamferry_agent.digests import SOME_UNREAD, Shard, Stream, chosen_in, cut, led_away, records_of, sums_of
 from beamferry_agent.errors import DamagedListsError
+from beamferry_agent.places import ForeignError
 from beamferry_agent.records import size_of
 from beamferry_agent.step import Progress
 from beamferry_agent.together import as_they_end, together
@@ -50,6 +51,11 @@ class Content:
     def cached(self) -> int:
         """How many files may have come from this machine's memory."""
         return sum(stream.cached for stream in self._near)
+
+    @property
+    def led_away(self) -> Optional[ForeignError]:
+        """What stands in the place of a file of the copy, where that is something else."""
+        return led_away(self._near)
 
     @property
     def complaints(self) -> Tuple[Sequence[str], Sequence[str]]:

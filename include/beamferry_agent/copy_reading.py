@@ -14,6 +14,7 @@ _PASSED = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A named pipe is not waited for.
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _MOST_FOLDERS = 64
+OTHER = "a link, or something else, is where a file has to be"
 _BUFFER_BYTES = 256 * 1024
 
 
@@ -53,11 +54,13 @@ def can_enter(folder: int) -> Optional[str]:
 class Read(NamedTuple):
     """What came of reading a file: its SHA-256, or else why it could not be read.
 
+    ``is_other``: a link, or something else, stands where a file or a folder was listed.
     ``is_cached``: some of it may have come from this machine's memory instead of the storage.
     """
 
     hash: Optional[str]
     reason: str = ""
+    is_other: bool = False
     is_cached: bool = False
 
 
@@ -75,14 +78,14 @@ class CopyReader:
         try:
             file = self._open(path)
         except OSError as error:
-            return Read(None, _reason(error))
+            return _unread(error)
         try:
             if not stat.S_ISREG(os.fstat(file).st_mode):
-                return Read(None, _reason(OSError(errno.ELOOP, "")))
+                return _unread(OSError(errno.ELOOP, ""))
             is_cached = from_storage and not _leave_the_cache(file)
-            return Read(self._hash(file), "", is_cached)
+            return Read(self._hash(file), is_cached=is_cached)
         except OSError as error:
-            return Read(None, _reason(error))
+            return _unread(error)
         finally:
             os.close(file)
 
@@ -136,10 +139,10 @@ def _leave_the_cache(file: int) -> bool:
     return True
 
 
-def _reason(error: OSError) -> str:
-    if error.errno == errno.ELOOP:
-        return "is no file any more"
-    return os.strerror(error.errno or 0)
+def _unread(error: OSError) -> Read:
+    if error.errno in (errno.ELOOP, errno.ENOTDIR):
+        return Read(None, OTHER, is_other=True)
+    return Read(None, os.strerror(error.errno or 0))
 
 
 def count_files(folder: int) -> int:

@@ -12,11 +12,11 @@ from beamferry_agent.arguments import Arguments
 from beamferry_agent.census import Listing, sort_records
 from beamferry_agent.census_script import copy_script
 from beamferry_agent.copy_reading import can_enter, open_copy
-from beamferry_agent.digests import Shard, Stream, chosen_in, cut, records_of
-from beamferry_agent.places import open_root, place_error
+from beamferry_agent.digests import Shard, Stream, chosen_in, cut, led_away, records_of
+from beamferry_agent.places import ForeignError, PlaceError, open_root, place_error
 from beamferry_agent.reading_words import OF_RDS, UNREAD, hear_lines, reading_code
 from beamferry_agent.records import encode_name, read_names, size_of
-from beamferry_agent.step import AT_HOME, Progress, Step, StepEnd
+from beamferry_agent.step import AT_HOME, AT_RDS, Progress, Step, StepEnd
 from beamferry_agent.step_destination import at_rds, real_destination
 from beamferry_agent.ticker import Ticker
 from beamferry_agent.together import together
@@ -77,12 +77,21 @@ class _Manifest:
 
         with Ticker(self._step, self._tools, tick) as ticker:
             codes = together(ticker.check, [self._reading(stream, self._copy) for stream in streams])
+        led = led_away(streams)
+        if led is not None:
+            raise led
         if any(codes):
             self._end_badly(
                 reading_code(one.complaints for one in streams), [one.complaints for one in streams]
             )
-        with at_rds(self._step):
+        try:
             self._write(shards, streams)
+        except ForeignError:
+            raise
+        except PlaceError as error:
+            # It is not the home folder that takes nothing.
+            self._step.hear(OF_RDS + error.told())
+            raise StepEnd(AT_RDS)
         self._step.report(Progress(chosen.bytes, chosen.bytes, chosen.files, chosen.files))
         shutil.rmtree(self._scratch)
         self._step.say("The manifest holds {} files.".format(chosen.files))

@@ -230,6 +230,10 @@ class _Verification:
         far, near = ((), ()) if content is None else content.complaints
         source, copy = self._censuses.complaints
         self._hear((*source, *far), (*copy, *near))
+        led_away = None if content is None else content.led_away
+        if led_away is not None:
+            self._step.hear(led_away.told())
+            code = led_away.exit_code
         shutil.rmtree(self._scratch)
         self._step.say("The comparison at level {} is made.".format(self._level))
         raise StepEnd(code, **found)

@@ -1,5 +1,5 @@
 /* For LD_PRELOAD: has one call fail with an errno for files whose path holds a text.
- * REFUSE="CALL ERRNO TEXT", CALL being open, read, write, flock or close. "close" is how a network file system tells of a
+ * REFUSE="CALL ERRNO TEXT", CALL being open, read, write, flock or close; with ERRNO 0 it hangs. "close" is how a network file system tells of a
  * quota: all that was written is lost, and only close and fsync say so. */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static int refused(const char *call, const char *path) {
@@ -20,6 +21,7 @@ static int refused(const char *call, const char *path) {
   const char *of = getenv("REFUSE");
   if (!of || !path || sscanf(of, "%15s %d %255s", wanted, &number, text) != 3) return 0;
   if (strcmp(wanted, call) || !strstr(path, text)) return 0;
+  while (number == 0) pause();
   errno = number;
   return 1;
 }
@@ -61,6 +63,9 @@ int __open64_2(const char *path, int flags) { return refused("open", path) ? -1 
 DIR *opendir(const char *path) { return refused("open", path) ? NULL : REAL(opendir)(path); }
 ssize_t read(int handle, void *into, size_t count) {
   return refused_handle("read", handle) ? -1 : REAL(read)(handle, into, count);
+}
+ssize_t readv(int handle, const struct iovec *into, int count) {
+  return refused_handle("read", handle) ? -1 : REAL(readv)(handle, into, count);
 }
 ssize_t write(int handle, const void *from, size_t count) {
   return refused_handle("write", handle) ? -1 : REAL(write)(handle, from, count);

@@ -195,6 +195,31 @@ def test_source_that_is_gone(copied: Engine) -> None:
     assert str(copied.source) in gone.errors
 
 
+@pytest.mark.parametrize("level", [Level.SIZES, Level.FULL])
+def test_where_nothing_was_ever_fetched_all_is_missing(engine: Engine, level: Level) -> None:
+    (engine.source / "raw").mkdir()
+    (engine.source / "raw" / "frame").write_bytes(noise(1, 1000))
+    found = engine.verify(level)
+    assert found.code == 0, found
+    assert (found.result["source_files"], found.result["destination_files"]) == (1, 0)
+    assert set(records(engine, "only_source")) == {"raw", "raw/frame"}
+    assert (found.result["sampled_files"], found.result["closed"]) == (0, 0)
+    assert not engine.destination.exists()
+
+
+def test_copy_that_cannot_be_entered_is_an_error_of_rds(copied: Engine) -> None:
+    # Where the tests run as root no mode keeps it out.
+    if os.geteuid() == 0:
+        pytest.skip("root enters whatever it likes")
+    copied.destination.chmod(0o600)
+    try:
+        shut = copied.verify(Level.SIZES)
+    finally:
+        copied.destination.chmod(0o755)
+    assert shut.code == 23, shut
+    assert f"RDS: find: {copied.destination}: Permission denied" in shut.errors
+
+
 def test_host_that_is_gone(copied: Engine) -> None:
     copied.far.stop()
     try:

@@ -6,14 +6,16 @@ import errno
 import os
 import shlex
 import shutil
+from signal import SIGTERM
 from typing import TYPE_CHECKING
 
 import paramiko
 import pytest
-from engine import Engine
+from engine import Engine, wait_until
 
 from beamferry import access, lftp_complaints
 from beamferry.beamtime import Level
+from beamferry.census import manifest_arguments
 from beamferry.complaints import interpret_exit
 from beamferry.errors import BeamferryError, PermanentError, TransientError
 from beamferry.reasons import CODES, REASONS, End, Kind, Reason
@@ -169,6 +171,53 @@ def test_a_file_that_the_comparison_does_not_open_at_rds(
     assert "Diamond" not in str(error)
 
 
+@pytest.mark.parametrize("reason", PASSING[:2], ids=lambda reason: reason.name)
+def test_content_that_rds_does_not_give_to_the_comparison(
+    engine: Engine, at_rds: Callable[..., None], reason: Reason
+) -> None:
+    for name in (NAME, "another"):
+        (engine.source / name).write_text("data")
+    engine.fetch()
+    at_rds("read", reason.number)
+    done = engine.verify(Level.FULL)
+    check(told(engine, done), AT_RDS[reason.kind], reason, "RDS", NAME)
+    assert done.result["sampled_files"] == 1
+
+
+@pytest.mark.parametrize("is_stopped", [False, True], ids=["nobody stops it", "somebody stops it"])
+def test_an_rds_that_hangs_keeps_no_comparison(
+    engine: Engine, at_rds: Callable[..., None], is_stopped: bool
+) -> None:
+    for name in (NAME, "another"):
+        (engine.source / name).write_text("data")
+    engine.fetch()
+    # A mount that hangs, whose waits a kill ends.
+    at_rds("read", 0)
+    engine.seconds = 100 if is_stopped else 4
+    job = engine.start("verify", engine.hurried(engine.verify_arguments(Level.FULL)))
+    if is_stopped:
+        wait_until(lambda: '"compare"' in (engine.job / "progress.json").read_text())
+        os.killpg(job.process.pid, SIGTERM)
+    done = job.outcome()
+    assert done.code == done.result["exit_code"] == (143 if is_stopped else 75)
+
+
+@each_reason
+def test_a_manifest_that_rds_does_not_take(
+    engine: Engine, at_rds: Callable[..., None], reason: Reason
+) -> None:
+    (engine.source / "frame").write_text("data")
+    engine.fetch()
+    output = engine.destination.parent / NAME
+    output.write_text("of an earlier run")
+    arguments = manifest_arguments(
+        str(engine.work), engine.beamtime, engine.site, streams=2, output=str(output)
+    )
+    at_rds("write", reason.number)
+    check(told(engine, engine.run("manifest", arguments)), AT_RDS[reason.kind], reason, "RDS")
+    assert output.read_text() == "of an earlier run"
+
+
 @pytest.mark.parametrize("number", [errno.EDQUOT, errno.ENOSPC])
 def test_a_quota_that_rds_tells_of_at_the_end_of_a_file(
     engine: Engine, at_rds: Callable[..., None], number: int
@@ -214,6 +263,23 @@ def test_a_list_that_the_home_folder_does_not_take(engine: Engine, files: int) -
     assert (error.code, type(error)) == ("rds-home-full", PermanentError)
     assert "No space left on device" in error.problem
     assert str(engine.destination) not in str(error)
+
+
+@each_reason
+@pytest.mark.parametrize("place", ["source.raw", "common", "near.0.sums", "unresolved"])
+def test_a_list_of_the_comparison_that_the_home_folder_does_not_take(
+    engine: Engine, at_rds: Callable[..., None], reason: Reason, place: str
+) -> None:
+    (engine.source / "frame").write_text("data")
+    engine.fetch()
+    # Something is to be written into each.
+    (engine.destination / "frame").write_text("flip")
+    os.utime(engine.destination / "frame", (5, 5))
+    os.utime(engine.source / "frame", (5, 5))
+    at_rds("open", reason.number, f"/verify/{'' if place == 'unresolved' else 'scratch/'}{place}")
+    error = told(engine, engine.verify(Level.FULL))
+    check(error, AT_HOME[reason.kind], reason)
+    assert "Diamond" not in str(error)
 
 
 def test_what_failed_without_a_word_is_learnt_by_trying(engine: Engine, at_rds: Callable[..., None]) -> None:
