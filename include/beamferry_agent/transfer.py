@@ -15,10 +15,10 @@ from typing import List, NoReturn, Sequence
 from beamferry_agent.arguments import Arguments
 from beamferry_agent.ciphers import prefer_aes
 from beamferry_agent.facility_shell import NO_CONNECTION, FacilityShell, known_words
-from beamferry_agent.finishing import Finish
 from beamferry_agent.flushing import flush, note_unflushed
 from beamferry_agent.range_connection import LargeFiles
 from beamferry_agent.rsync_runs import Command, run_rsync
+from beamferry_agent.rsync_summary import Summary, foreign_copies
 from beamferry_agent.step import STALLED, Progress, Step, StepEnd
 from beamferry_agent.step_destination import opened, prepared_destination, still_there
 from beamferry_agent.streams import RETRY_DELAYS, Streams
@@ -50,7 +50,7 @@ def run(step: Step, tools: Tools, words: Sequence[str]) -> None:
     account, host = asked.needed("account"), asked.needed("host")
     ssh = prefer_aes(known_words(asked.text("ssh", "ssh").split()), host)
     destination = prepared_destination(step, place, _TEMPORARY, DATA_UMASK)
-    note_unflushed(work, int(time.time()))
+    note_unflushed(step, work)
     with opened(step, destination) as folder:
         way = Way(
             command.led(ssh),
@@ -88,7 +88,7 @@ class _Transfer:
                 self._stream(ticker)
             code = self._finish(ticker)
             self._see_that_it_is_there()
-            flush(self._step, self._tools, self._work, self._way.destination)
+            flush(self._step, self._tools, self._work, self._way.folder)
         if code == 0:
             self._step.report(Progress(*(self._totals.bytes,) * 2, *(self._totals.files,) * 2))
         self._step.say("The finishing pass ended with code {}.".format(code))
@@ -131,25 +131,25 @@ class _Transfer:
         return self._plan.units
 
     def _finish(self, ticker: Ticker) -> int:
-        finish, words = Finish(), os.path.join(self._way.live, "finish.errors")
+        summary, words = Summary(), os.path.join(self._way.live, "finish.errors")
         code = run_rsync(
             self._tools,
             (*self._way.rsync, "--stats", "--temp-dir=" + _TEMPORARY, "--", self._way.source, "./"),
-            finish.hear,
+            summary.hear,
             words,
             folder=self._way.folder,
             umask=DATA_UMASK,
         )
         with open(words, "rb") as file:
             said = file.read()
-        foreign = finish.foreign_copies(code, said)
+        foreign = foreign_copies(code, said)
         if foreign:
             self._step.say("Copies of other accounts keep their permissions: {}".format(foreign))
             code, said = 0, b""
         self._step.hear(said)
         self._check(ticker)
-        self._step.put("stats", finish.stats)
-        self._step.put("notes", finish.notes)
+        self._step.put("stats", summary.stats)
+        self._step.put("notes", summary.notes)
         remove_below(self._step, self._way.folder, _TEMPORARY, itself=True)
         # Everything is whole now, so no partial file is of use to anyone. A run that fetched nothing left none.
         if code == 0 and os.path.exists(self._path("unswept")):

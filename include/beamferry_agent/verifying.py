@@ -204,7 +204,7 @@ class Verification:
     def _compare_content(self, copy: int) -> int:
         """Compare the content of what was chosen; return as ``_list`` does. Raises StepEnd."""
         # What comes next has to come from the storage, not from this machine's memory.
-        flush(self._step, self.tools, self._work, self._destination)
+        flush(self._step, self.tools, self._work, copy)
         content = self.make_content(self._path("chosen"), copy)
         self._content, self._step.phase = content, "compare"
         # A file's hash comes at its end, and the facility may take longer for one than this host.
