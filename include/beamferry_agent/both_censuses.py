@@ -75,13 +75,8 @@ class BothCensuses:
         unless = readable(encode_name(closed), group) if group else None
         return self._copy.of_copy(self._tools, copy_script(exclude, encode_name(partials), unless), copy)
 
-    def compare(self, check: Callable[[], None], is_wanted: Callable[[bytes], bool]) -> Compared:
-        """Sort what was listed, and find what only one end has.
-
-        ``is_wanted``: whether a record of the copy counts. Raises DamagedListsError, StepEnd.
-        """
-        for name in ("destination.raw", "closed"):
-            self._keep_wanted(self._path(name), is_wanted)
+    def compare(self, check: Callable[[], None]) -> Compared:
+        """Sort what was listed, and find what only one end has. Raises DamagedListsError, StepEnd."""
         lists = {"source.raw": "source.census", "destination.raw": "destination.census", "closed": "closed"}
         together(check, [self._sorting(raw, name) for raw, name in lists.items()])
         for raw in lists:
@@ -97,12 +92,6 @@ class BothCensuses:
             )
             common = opened.enter_context(open(self._path("common"), "wb"))
             return compare_censuses(source, copy, only_source, only_copy, common)
-
-    @staticmethod
-    def _keep_wanted(path: str, is_wanted: Callable[[bytes], bool]) -> None:
-        with open(path, "rb") as records, open(path + ".new", "wb") as kept:
-            kept.writelines(record + b"\0" for record in read_names(records) if is_wanted(record))
-        os.replace(path + ".new", path)
 
     def _sorting(self, raw: str, name: str) -> Callable[[], None]:
         output = os.path.join(self._out, name)

@@ -31,7 +31,7 @@ def run(step: Step, tools: Tools, words: Sequence[str]) -> None:
     asked = Arguments("manifest", words, ("work", "streams", "destination", "exclude", "output"))
     work, output = (os.path.realpath(asked.needed(name)) for name in ("work", "output"))
     asked.needed("destination")
-    asked.number("streams", 1, least=1)
+    asked.matching("streams", "[1-9][0-9]?")
     tools.require(("find", "sh", "sort"))
     scratch = os.path.join(work, "manifest")
     try:

@@ -44,8 +44,10 @@ def check_arguments(asked: Arguments) -> None:
         asked.needed(name)
     asked.matching("level", "sizes|sampled|full")
     asked.matching("group", "[0-9]+|own|")
-    asked.number("streams", 1, least=1)
+    asked.matching("streams", "[1-9][0-9]?")
     asked.number("samples", 1, least=1)
+    for name in ("sample-bytes", "stall"):
+        asked.number(name)
     if asked.text("level") == "sampled":
         asked.matching("seed", "[0-9]+")
 
@@ -91,17 +93,9 @@ class Verification:
         """List the source, unsorted; return 0, or as a script of ``census_script`` ends. Raises AgentError."""
         raise NotImplementedError
 
-    def is_wanted(self, record: bytes) -> bool:  # noqa: ARG002
-        """Say whether a record of the copy is of what the entry asks for."""
-        return True
-
     def make_content(self, chosen: str, copy: int) -> Content:
         """Return what compares a list of chosen files, see ``content.py``."""
         raise NotImplementedError
-
-    def count_listed(self) -> int:
-        """Return how many entries of both ends were listed so far, halved: each has about as many as the other."""
-        return self._censuses.count()
 
     def facts(self) -> Dict[str, int]:
         """Return what else stands in the result."""
@@ -122,7 +116,7 @@ class Verification:
         self._recall()
         with Ticker(self._step, self.tools, self._tick, stall=self._stall, movers=self.movers) as ticker:
             code = self._list(ticker)
-            compared = self._censuses.compare(ticker.check, self.is_wanted)
+            compared = self._censuses.compare(ticker.check)
         self._choose()
         if os.path.getsize(self._path("chosen")) and self._copy is not None:
             code = max(code, self._compare_content(self._copy), key=(0, VANISHED, UNREAD).index)
@@ -136,7 +130,7 @@ class Verification:
         if self._content is not None:
             self._step.report(self._content.progress)
             return
-        self._step.report(Progress(0, 0, self.count_listed(), 0))
+        self._step.report(Progress(0, 0, self._censuses.count(), 0))
 
     def _end_badly(self, code: int, complaints: Sequence[str] = (), of_copy: Sequence[str] = ()) -> NoReturn:
         self._hear(complaints, of_copy)

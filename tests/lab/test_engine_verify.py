@@ -252,3 +252,26 @@ def test_unreadable_copy_gives_no_manifest(copied: Engine) -> None:
     refused = copied.run("manifest", arguments)
     assert refused.code == refused.result["exit_code"] == 23
     assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"level": "most"},
+        {"seed": "x"},
+        {"streams": "0"},
+        {"sample-bytes": "many"},
+        {"what": "1"},
+        {"host": ""},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_what_makes_no_sense_is_refused(engine: Engine, changed: dict[str, str]) -> None:
+    given = engine.verify_arguments(Level.SAMPLED)
+    arguments = dict(zip(given[::2], given[1::2], strict=True))
+    words = [word for name, value in changed.items() for word in (f"--{name}", value)]
+    kept = [word for name, value in arguments.items() if name[2:] not in changed for word in (name, value)]
+    done = engine.run("verify", (*kept, *words))
+    assert (done.code, done.result["exit_code"]) == (78, 78)
+    assert f"--{next(iter(changed))}" in done.errors
+    assert not engine.work.exists() or not (engine.work / "verify").exists()
