@@ -6,7 +6,7 @@ import os
 import stat
 from collections import OrderedDict
 from contextlib import suppress
-from typing import Callable, NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional, Tuple
 
 from beamferry_agent.places import ForeignError, place_error
 
@@ -85,6 +85,22 @@ class CopyReader:
             return Read(None, _reason(error))
         finally:
             os.close(file)
+
+    def open(self, path: bytes) -> Tuple[int, bool]:
+        """Open a file to be read from the storage by somebody else; return its descriptor, and ``is_cached`` of it.
+
+        Raises OSError, whose ``reason`` is to be told.
+        """
+        file = self._open(path)
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise OSError(errno.ELOOP, "")
+        return file, not _leave_the_cache(file)
+
+    @staticmethod
+    def reason(error: OSError) -> str:
+        """Return why a file could not be opened."""
+        return _reason(error)
 
     def _hash(self, file: int) -> str:
         digest, buffer = hashlib.sha256(), self._buffer
