@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# Seconds between the first looks of the task that started a job, and between all that follow.
-_FIRST, _THEN = (0.3, 0.5, 1.0), 2.0
+# Seconds between the first looks of the task that started a job, and between all that follow. A look reads one file
+# over the connection that is open; what has nothing to do takes a second or less.
+_FIRST, _THEN = (0.2,) * 5 + (0.4,) * 5 + (1.0,), 2.0
 # Seconds after which a task that waits notices that it is asked to end: a signal does not end a sleep.
 _STEP = 0.2
 # Seconds after which a job is one that takes hours, and seconds between the looks at such a one.

@@ -2,29 +2,17 @@
 
 import os
 from contextlib import ExitStack
-from typing import Callable, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Optional, Sequence, Tuple
 
-from beamferry_agent.census import Compared, Listing, compare_censuses, sort_records
-from beamferry_agent.census_script import NOT_ENTERED, copy_script, readable, source_script
-from beamferry_agent.copy_reading import CopyReader, can_enter, count_files
-from beamferry_agent.facility_shell import FacilityShell
+from beamferry_agent.census import Compared, Listing, compare_censuses, keep_records, sort_records
+from beamferry_agent.census_script import NOT_ENTERED, copy_script, readable
+from beamferry_agent.copy_reading import can_enter, count_files
+from beamferry_agent.folders import BlockedError, Folders
 from beamferry_agent.reading_words import OF_RDS, UNREAD
 from beamferry_agent.records import count_records, decode_name, encode_name, read_names
 from beamferry_agent.step import Step, StepEnd
 from beamferry_agent.together import together
 from beamferry_agent.tools import Tools
-
-
-class Ends(NamedTuple):
-    """A source, by the facility's shell and its folder there, and its copy.
-
-    ``copy``: the folder, open to be passed, None where nothing was ever fetched; ``destination`` is its path.
-    """
-
-    shell: FacilityShell
-    folder: bytes
-    copy: Optional[int]
-    destination: str
 
 
 class BothCensuses:
@@ -33,10 +21,17 @@ class BothCensuses:
     ``scratch``: folder for what is on its way; ``common`` in it gets the files that can be compared.
     """
 
-    def __init__(self, step: Step, tools: Tools, ends: Ends, out: str, scratch: str) -> None:
-        """List nothing yet."""
-        self._step, self._tools, self._ends = step, tools, ends
+    def __init__(
+        self, step: Step, tools: Tools, copy: Optional[int], destination: str, *, out: str, scratch: str
+    ) -> None:
+        """List nothing yet.
+
+        ``copy``: the destination, open to be passed, None where nothing was ever fetched.
+        """
+        self._step, self._tools, self._folder, self._destination = step, tools, copy, destination
         self._out, self._scratch = out, scratch
+        # Which records of the copy count, where not all do.
+        self.has: Optional[Callable[[bytes], bool]] = None
         self._source = Listing(self._path("source.raw"), self._path("source.errors"))
         self._copy = Listing(self._path("destination.raw"), self._path("destination.errors"))
 
@@ -48,23 +43,25 @@ class BothCensuses:
         """Files with what was complained of at the facility, and here."""
         return (self._source.complaints,), (self._copy.complaints,)
 
-    @property
-    def unsafe(self) -> int:
-        """How many entries of the source have a mode that RDS is not to have."""
-        return self._source.unsafe
+    def tell_source(self, entries: int) -> None:
+        """Take how many entries of the source were listed, where it is not listed by a script."""
+        self._source.entries = entries
 
     def count(self) -> int:
         """Return how many entries were listed; both ends together, halved: each has about as many as the other."""
         self._copy.look()
         return (self._source.entries + self._copy.entries) // 2
 
-    def make(self, check: Callable[[], None], exclude: Sequence[bytes], group: str) -> Tuple[int, int]:
+    def make(
+        self,
+        check: Callable[[], None],
+        list_source: Callable[[Listing], int],
+        *,
+        exclude: Sequence[bytes],
+        group: str,
+    ) -> Tuple[int, int]:
         """List both ends; return the exit codes of their scripts. ``check``: see ``together``."""
-
-        def source() -> int:
-            return self._source.of_source(self._ends.shell, source_script(self._ends.folder, exclude))
-
-        codes = together(check, (source, lambda: self._list_copy(exclude, group)))
+        codes = together(check, (lambda: list_source(self._source), lambda: self._list_copy(exclude, group)))
         return codes[0], codes[1]
 
     def _list_copy(self, exclude: Sequence[bytes], group: str) -> int:
@@ -72,14 +69,14 @@ class BothCensuses:
         for path in (partials, closed):
             with open(path, "wb"):
                 pass
-        copy = self._ends.copy
+        copy = self._folder
         if copy is None:
             # An empty census says so file by file.
             return self._copy.of_nothing()
         reason = can_enter(copy)
         if reason is not None:
             with open(self._copy.complaints, "wb") as file:
-                file.write(encode_name("find: {}: {}\n".format(self._ends.destination, reason)))
+                file.write(encode_name("find: {}: {}\n".format(self._destination, reason)))
             return NOT_ENTERED
         unless = readable(encode_name(closed), group) if group else None
         return self._copy.of_copy(self._tools, copy_script(exclude, encode_name(partials), unless), copy)
@@ -87,6 +84,9 @@ class BothCensuses:
     def compare(self, check: Callable[[], None]) -> Compared:
         """Sort what was listed, and find what only one end has. Raises DamagedListsError, StepEnd."""
         lists = {"source.raw": "source.census", "destination.raw": "destination.census", "closed": "closed"}
+        if self.has is not None:
+            for name in ("destination.raw", "closed"):
+                keep_records(self._path(name), self.has)
         together(check, [self._sorting(raw, name) for raw, name in lists.items()])
         for raw in lists:
             os.unlink(self._path(raw))
@@ -112,19 +112,16 @@ class BothCensuses:
 
     def count_partials(self) -> int:
         """Return how many files the transfer's own folders have. Raises StepEnd."""
-        if self._ends.copy is None:
+        if self._folder is None:
             return 0
-        reader = CopyReader(self._ends.copy, self._tools.moved)
-        with open(os.path.join(self._out, "partials"), "rb") as partials:
+        with open(os.path.join(self._out, "partials"), "rb") as partials, Folders(self._folder) as folders:
             # As find has them, below the folder it began in.
-            files = sum(self._count_below(reader, path[len(b"./") :]) for path in read_names(partials))
-        reader.close()
-        return files
+            return sum(self._count_below(folders, path[len(b"./") :]) for path in read_names(partials))
 
-    def _count_below(self, reader: CopyReader, path: bytes) -> int:
+    def _count_below(self, folders: Folders, path: bytes) -> int:
         try:
-            return count_files(reader.enter(path))
-        except FileNotFoundError:
+            return count_files(folders.enter(path))
+        except (BlockedError, FileNotFoundError):
             # It went away meanwhile.
             return 0
         except OSError as error:

@@ -4,16 +4,16 @@ import errno
 import hashlib
 import os
 import stat
-from collections import OrderedDict
 from contextlib import suppress
-from typing import Callable, NamedTuple, Optional, Tuple
+from typing import Callable, NamedTuple, Optional, Union
 
+from beamferry_agent.folders import BlockedError, Folders
 from beamferry_agent.places import ForeignError, place_error
 
 _PASSED = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A named pipe is not waited for.
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_MOST_FOLDERS = 64
+OTHER = "a link, or something else, is where a file has to be"
 _BUFFER_BYTES = 256 * 1024
 
 
@@ -53,12 +53,17 @@ def can_enter(folder: int) -> Optional[str]:
 class Read(NamedTuple):
     """What came of reading a file: its SHA-256, or else why it could not be read.
 
+    ``is_other``: a link, or something else, stands where a file or a folder was listed.
     ``is_cached``: some of it may have come from this machine's memory instead of the storage.
     """
 
     hash: Optional[str]
     reason: str = ""
+    is_other: bool = False
     is_cached: bool = False
+
+
+_OTHER = Read(None, OTHER, is_other=True)
 
 
 class CopyReader:
@@ -66,41 +71,39 @@ class CopyReader:
 
     def __init__(self, root: int, moved: Callable[[int], None]) -> None:
         """Take the folder, and whom to tell of bytes that were read."""
-        self._root, self._moved = root, moved
-        self._folders: "OrderedDict[bytes, int]" = OrderedDict()
+        self._folders, self._moved = Folders(root), moved
         self._buffer = bytearray(_BUFFER_BYTES)
 
     def read(self, path: bytes, *, from_storage: bool) -> Read:
         """Read a file to its end; ``from_storage``: not from this machine's memory, as far as it lets go of it."""
         try:
             file = self._open(path)
+        except BlockedError:
+            return _OTHER
         except OSError as error:
-            return Read(None, _reason(error))
+            return _unread(error)
         try:
             if not stat.S_ISREG(os.fstat(file).st_mode):
-                return Read(None, _reason(OSError(errno.ELOOP, "")))
-            is_cached = from_storage and not _leave_the_cache(file)
-            return Read(self._hash(file), "", is_cached)
+                return _OTHER
+            is_cached = from_storage and not leave_the_cache(file)
+            return Read(self._hash(file), is_cached=is_cached)
         except OSError as error:
-            return Read(None, _reason(error))
+            return _unread(error)
         finally:
             os.close(file)
 
-    def open(self, path: bytes) -> Tuple[int, bool]:
-        """Open a file to be read from the storage by somebody else; return its descriptor, and ``is_cached`` of it.
-
-        Raises OSError, whose ``reason`` is to be told.
-        """
-        file = self._open(path)
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            os.close(file)
-            raise OSError(errno.ELOOP, "")
-        return file, not _leave_the_cache(file)
-
-    @staticmethod
-    def reason(error: OSError) -> str:
-        """Return why a file could not be opened."""
-        return _reason(error)
+    def open(self, path: bytes) -> Union[int, Read]:
+        """Open a file to be read from the storage by somebody else, or return why it cannot be read."""
+        try:
+            file = self._open(path)
+        except BlockedError:
+            return _OTHER
+        except OSError as error:
+            return _unread(error)
+        if stat.S_ISREG(os.fstat(file).st_mode):
+            return file
+        os.close(file)
+        return _OTHER
 
     def _hash(self, file: int) -> str:
         digest, buffer = hashlib.sha256(), self._buffer
@@ -113,35 +116,15 @@ class CopyReader:
             self._moved(count)
 
     def _open(self, path: bytes) -> int:
-        folder, _, name = path.rpartition(b"/")
-        return os.open(name, _READ, dir_fd=self.enter(folder) if folder else self._root)
-
-    def enter(self, folder: bytes) -> int:
-        """Return a folder below the root, open to be passed until others are entered. Raises OSError."""
-        if folder in self._folders:
-            self._folders.move_to_end(folder)
-            return self._folders[folder]
-        # The nearest one that is open; the root always is.
-        at = folder
-        while at and at not in self._folders:
-            at = at.rpartition(b"/")[0]
-        here = self._folders[at] if at else self._root
-        for part in folder[len(at) :].lstrip(b"/").split(b"/"):
-            here = os.open(part, _PASSED, dir_fd=here)
-            at = at + b"/" + part if at else part
-            # What was used last is never the one that is closed.
-            self._folders[at] = here
-            if len(self._folders) > _MOST_FOLDERS:
-                os.close(self._folders.popitem(last=False)[1])
-        return here
+        above, _, name = path.rpartition(b"/")
+        return os.open(name, _READ, dir_fd=self._folders.enter(above))
 
     def close(self) -> None:
         """Close the folders."""
-        while self._folders:
-            os.close(self._folders.popitem()[1])
+        self._folders.forget()
 
 
-def _leave_the_cache(file: int) -> bool:
+def leave_the_cache(file: int) -> bool:
     """Take a file out of this machine's page cache; what was written has to be flushed before."""
     try:
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -152,10 +135,10 @@ def _leave_the_cache(file: int) -> bool:
     return True
 
 
-def _reason(error: OSError) -> str:
-    if error.errno == errno.ELOOP:
-        return "is no file any more"
-    return os.strerror(error.errno or 0)
+def _unread(error: OSError) -> Read:
+    if error.errno in (errno.ELOOP, errno.ENOTDIR):
+        return _OTHER
+    return Read(None, os.strerror(error.errno or 0))
 
 
 def count_files(folder: int) -> int:

@@ -6,14 +6,15 @@ the hashes of a shard to a file, a line for each record in its order, ``-`` for 
 
 import re
 from itertools import islice
-from typing import Iterator, List, NamedTuple, Optional
+from typing import Iterable, Iterator, List, NamedTuple, Optional
 
-from beamferry_agent.copy_reading import CopyReader
+from beamferry_agent.copy_reading import OTHER, CopyReader
 from beamferry_agent.digest_script import digest_script
 from beamferry_agent.errors import DamagedListsError
 from beamferry_agent.facility_shell import SAY_MARK, FacilityShell
+from beamferry_agent.places import ForeignError
 from beamferry_agent.reading_words import complaint
-from beamferry_agent.records import read_names, size_of
+from beamferry_agent.records import decode_name, read_names, size_of
 from beamferry_agent.ticker import STALL_BYTES
 from beamferry_agent.tools import Tools
 
@@ -40,6 +41,14 @@ class Shard(NamedTuple):
 
     begin: int
     files: int
+
+
+def led_away(streams: Iterable["Stream"]) -> Optional[ForeignError]:
+    """Return the error of files here that something else stands in the place of, None where there is none."""
+    for stream in streams:
+        if stream.led_away is not None:
+            return ForeignError("{}: {}".format(decode_name(stream.led_away), OTHER))
+    return None
 
 
 def chosen_in(path: str) -> Chosen:
@@ -94,6 +103,8 @@ class Stream:
         """Take the list, the shard and the place."""
         self._path, self._shard, self._place = path, shard, place
         self.files = self.bytes = self.cached = 0
+        # The first file here that something else stands in the place of.
+        self.led_away: Optional[bytes] = None
 
     def sums(self) -> Iterator[Optional[bytes]]:
         """Yield the hash of each file, None for one that could not be read."""
@@ -140,6 +151,8 @@ class Stream:
                 if found.hash is None:
                     complaints.write(complaint(path, found.reason))
                     code = SOME_UNREAD
+                    if found.is_other and self.led_away is None:
+                        self.led_away = path
                 sums.write((found.hash.encode("ascii") if found.hash else _UNREAD) + b"\n")
                 self.files += 1
                 tools.moved(STALL_BYTES)

@@ -68,8 +68,8 @@ class _DryRun:
             began = int(time.time())
             with self._list:
                 code = self._ask(ticker, ("-n", "-i", "--stats", "--no-h", FORMAT), self._list.hear)
-        self._step.put("stats", self._list.stats)
-        self._step.put("notes", self._list.notes)
+        self._step.put("stats", self._list.summary.stats)
+        self._step.put("notes", self._list.summary.notes)
         if code == 0:
             code = self._refused_names(root)
         if code != 0:

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import time
 from contextlib import suppress
 from typing import NamedTuple, Optional, Tuple
 
@@ -13,6 +14,7 @@ from beamferry_agent.step import AT_RDS, Step, StepEnd
 from beamferry_agent.tools import Tools
 
 _UNREADABLE = 23
+_NAME = "unflushed"
 
 
 class Unflushed(NamedTuple):
@@ -22,37 +24,34 @@ class Unflushed(NamedTuple):
     since: int
 
 
-def note_unflushed(work: str, now: int) -> None:
-    """From now until ``flush`` what is written at the destination may be lost with the host's power."""
-    path = os.path.join(work, "unflushed")
-    new = "{}.{}.new".format(path, os.urandom(4).hex())
-    with open(new, "w") as file:
-        file.write("{} {}\n".format(this_host().boot, now))
-    os.replace(new, path)
+def note_unflushed(step: Step, work: str) -> None:
+    """Note that from now on what is written may be lost with the host's power, see ``suspect_unflushed``."""
+    step.put(os.path.join(work, _NAME), "{} {}\n".format(this_host().boot, int(time.time())))
 
 
 def read_unflushed(work: str) -> Optional[Unflushed]:
-    """Return since when nothing was flushed; None where all was, or nobody knows any more."""
+    """Return since when nothing was flushed, None where all was; where it cannot be read, all counts as unflushed."""
     try:
-        with open(os.path.join(work, "unflushed"), errors="replace") as file:
+        with open(os.path.join(work, _NAME), errors="replace") as file:
             words = file.read(200).split()
     except FileNotFoundError:
         return None
-    return Unflushed(words[0], int(words[1])) if len(words) == 2 and words[1].isdigit() else None
+    if len(words) != 2 or not words[1].isdigit():
+        return Unflushed("", 0)
+    return Unflushed(words[0], int(words[1]))
 
 
-def flush(step: Step, tools: Tools, work: str, destination: str) -> None:
-    """Flush what was written at the destination. Raises StepEnd."""
-    if not os.path.isdir(destination):
-        return
-    # -f, for this file system alone, came with coreutils 8.24.
-    alone = _said(tools, ("sync", "-f", "/"))[0] == 0
-    code, words = _said(tools, ("sync", "-f", "--", destination) if alone else ("sync",))
-    if code != 0:
-        step.hear(words)
-        raise StepEnd(AT_RDS)
-    with suppress(FileNotFoundError):
-        os.unlink(os.path.join(work, "unflushed"))
+def flush(step: Step, tools: Tools, work: str, folder: int) -> None:
+    """Flush the file system of a folder. Raises StepEnd."""
+    # For this file system alone it came with coreutils 8.24.
+    if _sync(tools, folder, "-f", "/")[0] == 0:
+        code, words = _sync(tools, folder, "-f", ".")
+        if code:
+            step.hear(words)
+            raise StepEnd(AT_RDS)
+    else:
+        os.sync()
+    _forget(work)
 
 
 def suspect_unflushed(step: Step, tools: Tools, work: str, source: str, destination: str) -> None:
@@ -80,11 +79,17 @@ def suspect_unflushed(step: Step, tools: Tools, work: str, source: str, destinat
         # Where what is remembered is damaged, everything is compared again.
         with suppress(DamagedListsError):
             suspect(json.dumps({"source": source, "destination": destination, "list": suspects}))
+    _forget(work)
+
+
+def _forget(work: str) -> None:
     with suppress(FileNotFoundError):
-        os.unlink(os.path.join(work, "unflushed"))
+        os.unlink(os.path.join(work, _NAME))
 
 
-def _said(tools: Tools, words: Tuple[str, ...]) -> Tuple[int, bytes]:
-    process = tools.start(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    said = process.communicate()[0]
-    return process.returncode, said
+def _sync(tools: Tools, folder: int, *arguments: str) -> Tuple[int, bytes]:
+    process = tools.start(
+        ("sync", *arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, folder=folder
+    )
+    words, _ = process.communicate()
+    return process.returncode, words

@@ -47,6 +47,10 @@ class Folders:
 
         ``make``: make what is missing, with the modes that the umask gives. Raises OSError, BlockedError.
         """
+        here = self._open.get(path)
+        if here is not None:
+            self._open.move_to_end(path)
+            return here
         parts = path.split(b"/") if path else []
         if b".." in parts:
             raise ValueError("a path of the list is not below the destination")

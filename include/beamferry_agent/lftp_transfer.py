@@ -48,7 +48,7 @@ def run(step: Step, tools: Tools, words: Sequence[str]) -> None:
     tools.require(("lftp", "ssh", "sync"))
     window, totals = read_numbers(step, job.work)
     with log_in, opened(step, job) as places, Folders(places.root) as folders:
-        note_unflushed(job.work, int(time.time()))
+        note_unflushed(step, job.work)
         transfer = _Transfer(step, tools, job, places, folders, window, totals)
         code = transfer.run(log_in)
         transfer.end(code)
@@ -222,7 +222,7 @@ class _Transfer:
             told = "beamferry: unplaced: files were fetched that are not in their places at RDS ({})"
             step.hear(told.format(unplaced))
             return AT_RDS
-        flush(step, self._tools, self._job.work, self._places.destination)
+        flush(step, self._tools, self._job.work, self._places.root)
         self._remove_staging()
         if placer.misplaced.count:
             return AT_RDS

@@ -12,7 +12,7 @@ from beamferry_agent.arguments import Arguments
 from beamferry_agent.census import Listing, sort_records
 from beamferry_agent.census_script import copy_script
 from beamferry_agent.copy_reading import can_enter, open_copy
-from beamferry_agent.digests import Shard, Stream, chosen_in, cut, records_of
+from beamferry_agent.digests import Shard, Stream, chosen_in, cut, led_away, records_of
 from beamferry_agent.places import ForeignError, PlaceError, open_root, place_error
 from beamferry_agent.reading_words import OF_RDS, UNREAD, hear_lines, reading_code
 from beamferry_agent.records import encode_name, read_names, size_of
@@ -31,14 +31,14 @@ def run(step: Step, tools: Tools, words: Sequence[str]) -> None:
     asked = Arguments("manifest", words, ("work", "streams", "destination", "exclude", "output"))
     work, output = (os.path.realpath(asked.needed(name)) for name in ("work", "output"))
     asked.needed("destination")
-    asked.number("streams", 1, least=1)
+    asked.matching("streams", "[1-9][0-9]?")
     tools.require(("find", "sh", "sort"))
     scratch = os.path.join(work, "manifest")
     try:
         _Manifest(step, tools, asked, output, scratch).run()
     except OSError as error:
         # What fails at RDS is told where it is read or written: this is of our own folder.
-        step.hear("agent: {}".format(os.strerror(error.errno or 0)))
+        step.hear_if_possible("agent: {}".format(os.strerror(error.errno or 0)))
         raise StepEnd(AT_HOME)
 
 
@@ -77,6 +77,9 @@ class _Manifest:
 
         with Ticker(self._step, self._tools, tick) as ticker:
             codes = together(ticker.check, [self._reading(stream, self._copy) for stream in streams])
+        led = led_away(streams)
+        if led is not None:
+            raise led
         if any(codes):
             self._end_badly(
                 reading_code(one.complaints for one in streams), [one.complaints for one in streams]

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from contextlib import suppress
 from typing import Any, Dict, NamedTuple, Optional, Union
 
 from beamferry_agent.refusal import refusal_of
@@ -64,9 +65,18 @@ class Step:
             with open(self._errors, "ab") as file:
                 file.write(content if content.endswith(b"\n") else content + b"\n")
 
+    def hear_if_possible(self, words: Union[bytes, str]) -> None:
+        """Do the same where our own folder may take nothing."""
+        try:
+            self.hear(words)
+        except OSError as error:
+            self.say("Words were lost ({}).".format(error.strerror))
+
     def say(self, sentence: str) -> None:
         """Write a sentence into the job's log."""
-        print(sentence, flush=True)
+        # Where our own folder takes nothing, nobody can be told.
+        with suppress(OSError):
+            print(sentence, flush=True)
 
     # --- progress ---------------------------------------------------------------------------------------------
 
@@ -95,10 +105,14 @@ class Step:
         code = end.code
         if code in _REFUSED_BY_SOMEBODY:
             code = self._who_refuses(code)
-        self._put_errors()
         result: Dict[str, Any] = {"phase": self.name, "exit_code": code}
         result.update(seconds=int(time.time()) - int(self._begun), **end.numbers)
-        self.put("result.json", json.dumps(result, separators=(",", ":")) + "\n")
+        try:
+            self._put_errors()
+            self.put("result.json", json.dumps(result, separators=(",", ":")) + "\n")
+        except OSError as error:
+            self.say("The result cannot be written ({}).".format(error.strerror))
+            return code or AT_HOME
         return code
 
     def _who_refuses(self, code: int) -> int:
@@ -106,18 +120,12 @@ class Step:
         words = refusal_of(self.folder)
         if words:
             code = AT_HOME
-            self._hear_if_possible("beamferry: refused at home: " + words)
+            self.hear_if_possible("beamferry: refused at home: " + words)
         elif code == AT_RDS and self.destination is not None:
             words = refusal_of(self.destination)
             if words:
-                self._hear_if_possible("beamferry: refused at RDS: " + words)
+                self.hear_if_possible("beamferry: refused at RDS: " + words)
         return code
-
-    def _hear_if_possible(self, words: str) -> None:
-        try:
-            self.hear(words)
-        except OSError as error:
-            self.say("{} ({})".format(words, error.strerror))
 
     def _put_errors(self) -> None:
         with open(self._errors, "rb") as file:

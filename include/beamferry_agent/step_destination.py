@@ -1,11 +1,13 @@
 """The destination of a step: found without links of others on the way, made where it is missing, and kept open."""
 
 import json
+import os
 from contextlib import contextmanager
 from typing import Iterator
 
 from beamferry_agent.destination import prepare, resolve
 from beamferry_agent.places import ForeignError, PlaceError, open_below
+from beamferry_agent.reading_words import OF_RDS
 from beamferry_agent.step import AT_RDS, Step, StepEnd
 
 _FOREIGN = 70
@@ -40,11 +42,22 @@ def opened(step: Step, path: str) -> Iterator[int]:
         yield folder
 
 
+def still_there(step: Step, folder: int, path: str) -> None:
+    """End the step where the folder that is open has lost its path meanwhile, e.g. to a link. Raises StepEnd."""
+    if os.readlink("/proc/self/fd/{}".format(folder)) != path:
+        step.hear("agent: {} is not the folder any more that it was when the job began".format(path))
+        raise StepEnd(_FOREIGN)
+
+
 @contextmanager
 def at_rds(step: Step) -> Iterator[None]:
     """End the step where a place at RDS cannot be used. Raises StepEnd."""
     try:
         yield
-    except PlaceError as error:
+    except ForeignError as error:
         step.hear(error.told())
-        raise StepEnd(_FOREIGN if isinstance(error, ForeignError) else AT_RDS)
+        raise StepEnd(_FOREIGN)
+    except PlaceError as error:
+        # It is not the home folder that refuses.
+        step.hear(OF_RDS + error.told())
+        raise StepEnd(AT_RDS)

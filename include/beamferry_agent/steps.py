@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, Dict, NoReturn
 
@@ -41,7 +42,8 @@ def run_step(text: str) -> NoReturn:
         signal.signal(number, signal.SIG_IGN)
     tools.end_all(and_begin_no_more=True)
     code = step.finish(end)
-    sys.stdout.flush()
+    with suppress(OSError):
+        sys.stdout.flush()
     # Threads that still wait for somebody have nothing more to say.
     os._exit(code)
 
@@ -52,14 +54,14 @@ def _run(step: Step, tools: Tools, order: Dict[str, Any]) -> StepEnd:
     except StepEnd as end:
         return end
     except AgentError as error:
-        step.hear(error.told())
+        step.hear_if_possible(error.told())
         return StepEnd(error.exit_code)
     except Exception as error:  # noqa: BLE001
         # The log has where it was; the words have what it was, and nothing of the data's names.
-        traceback.print_exc(file=sys.stdout)
+        step.say(traceback.format_exc())
         reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         step.say("The step ended in a way that it did not expect: {}".format(reason))
-        step.hear("agent: {}".format(reason))
+        step.hear_if_possible("agent: {}".format(reason))
         return StepEnd(UNEXPECTED)
     return StepEnd(0)
 

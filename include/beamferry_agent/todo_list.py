@@ -5,25 +5,23 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Optional, Type
 
+from beamferry_agent.rsync_summary import Summary
+
 # How rsync is asked for its lines, see ``TodoList.hear``.
 FORMAT = "--out-format=@ %i %l %n"
-# A screenful of remarks.
-_MOST_REMARKS = 200
-_MOST_STATS = 64 * 1024
 
 
 class TodoList:
-    """Writes ``todo.new`` (SIZE NAME, files to fetch), ``others`` (the same of folders and links to make), and notes.
+    """Writes ``todo.new`` (SIZE NAME, files to fetch) and ``others`` (the same of folders and links to make).
 
-    ``files`` and ``bytes``: what is to fetch.
+    ``files`` and ``bytes``: what is to fetch. ``summary``: what else rsync says.
     """
 
     def __init__(self, work: str) -> None:
         """Take the folder of the lists."""
         self._work = work
         self.files = self.bytes = 0
-        self.notes, self.stats = b"", b""
-        self._remarks = 0
+        self.summary = Summary()
         self._open = ExitStack()
 
     def __enter__(self) -> "TodoList":
@@ -54,9 +52,6 @@ class TodoList:
                 self._todo.write(rest + b"\n")
                 self.bytes += int(rest[: rest.index(b" ")])
                 self.files += 1
-        elif self.stats or line.startswith(b"Number of files: "):
-            self.stats += (line + b"\n")[: _MOST_STATS - len(self.stats)]
-        elif line and self._remarks < _MOST_REMARKS:
+        else:
             # "created directory", "skipping non-regular file".
-            self._remarks += 1
-            self.notes += line + b"\n"
+            self.summary.hear(line)

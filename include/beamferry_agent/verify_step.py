@@ -1,234 +1,45 @@
-"""The step "verify": compares the destination with its source from fresh censuses of both ends.
+"""The step "verify": compares the destination with its source over ssh; see ``verifying.py``."""
 
-Leaves in W/verify: source.census, destination.census, only_source, only_destination, closed (records, see
-census_script.py; the last ones of what the group cannot read, "own" being that of each entry), sampled and mismatches
-(paths whose content was compared, and those that differ), unstable (those of the latter that the source reads
-differently each time) and unresolved (paths that differed before and could not be compared). Ends with 0 when the
-comparison could be made, whatever it found; with 23 when something could not be read, 24 when it went away meanwhile.
-"""
-
-import json
-import os
-import shutil
-from typing import Dict, NoReturn, Optional, Sequence, Set
+from typing import Dict, Sequence
 
 from beamferry_agent.arguments import Arguments
-from beamferry_agent.both_censuses import BothCensuses, Ends
-from beamferry_agent.census import Compared
-from beamferry_agent.census_script import NOT_ENTERED, SOME_UNREAD
-from beamferry_agent.content import Content
-from beamferry_agent.copy_reading import open_copy
-from beamferry_agent.errors import DamagedListsError
+from beamferry_agent.census import Listing
+from beamferry_agent.census_script import source_script
+from beamferry_agent.content import Content, OverSsh
 from beamferry_agent.facility_shell import FacilityShell
-from beamferry_agent.flushing import flush, suspect_unflushed
-from beamferry_agent.mismatches import recall, remember
-from beamferry_agent.reading_words import OF_RDS, UNREAD, VANISHED, hear_lines, reading_code
-from beamferry_agent.records import encode_name, read_names
-from beamferry_agent.sampling import choose, random_sample
-from beamferry_agent.step import AT_HOME, Progress, Step, StepEnd
-from beamferry_agent.step_destination import at_rds, real_destination
-from beamferry_agent.ticker import Ticker
+from beamferry_agent.records import encode_name
+from beamferry_agent.step import Step
 from beamferry_agent.tools import Tools
-
-_ARGUMENTS = (
-    *("work", "streams", "level", "samples", "sample-bytes", "seed", "stall"),
-    *("host", "account", "source", "destination", "ssh", "group", "exclude"),
-)
-_MOVERS = frozenset({"find", "sort"})
-# Bytes in a second, of a facility that is slow and not away.
-_SLOWEST = 20 * 1024 * 1024
+from beamferry_agent.verifying import ARGUMENTS, TOOLS, Verification, check_arguments
 
 
 def run(step: Step, tools: Tools, words: Sequence[str]) -> None:
     """Do it; the words are those of ``census.verify_arguments``."""
-    step.phase = "census"
-    asked = Arguments("verify", words, _ARGUMENTS)
-    for name in ("work", "host", "account", "source", "destination"):
-        asked.needed(name)
-    asked.matching("level", "sizes|sampled|full")
-    asked.matching("group", "[0-9]+|own|")
-    asked.number("streams", 1, least=1)
-    asked.number("samples", 1, least=1)
-    if asked.text("level") == "sampled":
-        asked.matching("seed", "[0-9]+")
-    tools.require(("find", "sh", "shuf", "sort", "ssh", "sync"))
-    try:
-        _Verification(step, tools, asked).run()
-    except OSError as error:
-        # What fails at RDS is told where it is read: this is of our own folder.
-        step.hear("agent: {}".format(os.strerror(error.errno or 0)))
-        raise StepEnd(AT_HOME)
+    asked = Arguments("verify", words, (*ARGUMENTS, "ssh"))
+    check_arguments(asked)
+    asked.needed("source")
+    tools.require((*TOOLS, "ssh"))
+    _Verification(step, tools, asked).run()
 
 
-class _Verification:
+class _Verification(Verification):
     def __init__(self, step: Step, tools: Tools, asked: Arguments) -> None:
-        self._step, self._tools, self._asked = step, tools, asked
-        self._level, self._stall = asked.text("level"), asked.number("stall")
-        self._work = os.path.realpath(asked.text("work"))
-        self._out = os.path.join(self._work, "verify")
-        self._scratch = os.path.join(self._out, "scratch")
-        self._destination = real_destination(step, asked.text("destination"))
-        with at_rds(step):
-            copy = open_copy(self._destination)
         source = asked.text("source")
         source = source[:-1] if source.endswith("/") else source
-        shell = FacilityShell(
+        super().__init__(step, tools, asked, "{}:{}".format(asked.text("host"), source))
+        self._folder, self._unsafe = encode_name(source), 0
+        self._shell = FacilityShell(
             tools, asked.text("ssh", "ssh").split(), asked.text("account"), asked.text("host")
         )
-        self._ends = Ends(shell, encode_name(source), copy, self._destination)
-        self._pair = {
-            "source": "{}:{}".format(asked.text("host"), source),
-            "destination": self._destination,
-        }
-        shutil.rmtree(self._out, ignore_errors=True)
-        os.makedirs(self._scratch)
-        self._censuses = BothCensuses(step, tools, self._ends, self._out, self._scratch)
-        self._remembered: Set[bytes] = set()
-        self._is_all_suspect = False
-        self._again = 0
-        self._content: Optional[Content] = None
 
-    def run(self) -> None:
-        """Compare, and end with what was found."""
-        self._recall()
-        with Ticker(self._step, self._tools, self._tick, stall=self._stall, movers=_MOVERS) as ticker:
-            code = self._list(ticker)
-            compared = self._censuses.compare(ticker.check)
-        self._choose()
-        if os.path.getsize(self._path("chosen")):
-            code = max(code, self._compare_content(), key=(0, VANISHED, UNREAD).index)
-        unresolved = json.loads(remember(json.dumps(dict(self._pair, folder=self._out))))["unresolved"]
-        self._end(code, compared, unresolved)
+    def list_source(self, listing: Listing) -> int:
+        code = listing.of_source(self._shell, source_script(self._folder, self.exclude))
+        self._unsafe = listing.unsafe
+        return code
 
-    def _path(self, name: str) -> str:
-        return os.path.join(self._scratch, name)
+    def make_content(self, chosen: str, copy: int) -> Content:
+        source = self._shell, self._folder
+        return OverSsh(self.tools, source, copy, chosen, self.asked.number("streams", 1), self.lists)
 
-    def _tick(self) -> None:
-        if self._content is not None:
-            self._step.report(self._content.progress)
-            return
-        self._step.report(Progress(0, 0, self._censuses.count(), 0))
-
-    def _end_badly(self, code: int, complaints: Sequence[str] = (), of_copy: Sequence[str] = ()) -> NoReturn:
-        self._hear(complaints, of_copy)
-        self._step.say("The comparison ended with code {}.".format(code))
-        raise StepEnd(code)
-
-    def _hear(self, complaints: Sequence[str], of_copy: Sequence[str]) -> None:
-        for path in of_copy:
-            hear_lines(self._step, path, OF_RDS)
-        for path in complaints:
-            hear_lines(self._step, path)
-
-    # --- what is remembered -----------------------------------------------------------------------------------
-
-    def _recall(self) -> None:
-        suspect_unflushed(self._step, self._tools, self._work, self._pair["source"], self._destination)
-        path = self._path("remembered")
-        try:
-            recall(json.dumps(dict(self._pair, output=path)))
-        except DamagedListsError as error:
-            # What a damaged memory held is found by comparing everything.
-            self._step.hear(error.told())
-            self._is_all_suspect = True
-            return
-        with open(path, "rb") as file:
-            self._remembered = set(read_names(file))
-
-    # --- censuses ---------------------------------------------------------------------------------------------
-
-    def _list(self, ticker: Ticker) -> int:
-        """List both ends; return 0, or 23 or 24 where something could not be read. Raises StepEnd."""
-        exclude = [encode_name(path) for path in self._asked.all_of("exclude")]
-        codes = self._censuses.make(ticker.check, exclude, self._asked.text("group"))
-        source, copy = self._censuses.complaints
-        for code, complaints in ((codes[0], (source, ())), (codes[1], ((), copy))):
-            if code not in (0, SOME_UNREAD):
-                self._end_badly(UNREAD if code == NOT_ENTERED else code, *complaints)
-        for name in ("sampled", "mismatches", "unstable"):
-            with open(os.path.join(self._out, name), "wb"):
-                pass
-        # What could be seen is compared all the same.
-        return reading_code((*source, *copy)) if any(codes) else 0
-
-    # --- content ----------------------------------------------------------------------------------------------
-
-    def _choose(self) -> None:
-        """Write which files' content is compared."""
-        common, chosen = self._path("common"), self._path("chosen")
-        if self._level == "full" or self._is_all_suspect:
-            os.rename(common, chosen)
-            return
-        sample: Set[bytes] = set()
-        if self._level == "sampled":
-            sample = random_sample(
-                self._step,
-                self._tools,
-                common,
-                seed=self._asked.number("seed"),
-                samples=self._asked.number("samples", 1),
-                limit=self._asked.number("sample-bytes"),
-            )
-        self._again = choose(common, chosen, sample, self._remembered)
-
-    def _compare_content(self) -> int:
-        """Compare the content of what was chosen; return as ``_list`` does. Raises StepEnd."""
-        # What comes next has to come from the storage, not from this machine's memory.
-        flush(self._step, self._tools, self._work, self._destination)
-        content = Content(
-            self._tools,
-            self._ends,
-            self._path("chosen"),
-            self._asked.number("streams", 1),
-            out=self._out,
-            scratch=self._scratch,
-        )
-        self._content, self._step.phase = content, "compare"
-        # A file's hash comes at its end, and the facility may take longer for one than this host.
-        stall = self._stall + content.chosen.largest // _SLOWEST if self._stall else 0
-        with Ticker(self._step, self._tools, self._tick, stall=stall, movers=_MOVERS) as ticker:
-            try:
-                code = content.read(ticker.check)
-                far, near = content.complaints
-                if code in (0, SOME_UNREAD):
-                    content.compare()
-                    again = content.read_again(ticker.check)
-                    code = code if again in (0, SOME_UNREAD) else again
-            except DamagedListsError as error:
-                self._step.hear(error.told())
-                code = error.exit_code
-        if code not in (0, SOME_UNREAD):
-            self._tools.end_all()
-            self._end_badly(code, *content.complaints)
-        return reading_code((*far, *near)) if code else 0
-
-    # --- result -----------------------------------------------------------------------------------------------
-
-    def _end(self, code: int, compared: Compared, unresolved: int) -> NoReturn:
-        found: Dict[str, int] = {}
-        for end, counted in (("source", compared.source), ("destination", compared.copy)):
-            found.update((end + "_" + name, number) for name, number in counted.facts().items())
-        content = self._content
-        chosen = None if content is None else content.chosen
-        files, size = (chosen.files, chosen.bytes) if chosen else (0, 0)
-        found.update(
-            destination_partials=self._censuses.count_partials(),
-            sampled_files=0 if content is None else content.compared,
-            sampled_bytes=size,
-            content_mismatches=0 if content is None else content.mismatches,
-            unstable=0 if content is None else content.unstable,
-            unresolved=unresolved,
-            again_files=self._again,
-            cached=0 if content is None else content.cached,
-            only_source=compared.only_source,
-            only_destination=compared.only_copy,
-            unsafe_modes=self._censuses.unsafe,
-            closed=self._censuses.count_closed(),
-        )
-        self._step.report(Progress(size, size, files, files))
-        far, near = ((), ()) if content is None else content.complaints
-        source, copy = self._censuses.complaints
-        self._hear((*source, *far), (*copy, *near))
-        shutil.rmtree(self._scratch)
-        self._step.say("The comparison at level {} is made.".format(self._level))
-        raise StepEnd(code, **found)
+    def facts(self) -> Dict[str, int]:
+        return {"unsafe_modes": self._unsafe}

@@ -72,7 +72,7 @@ class Scripts:
         shim.chmod(0o755)
 
     def start(self, script: str, arguments: tuple[str, ...], limit_kib: int | None = None) -> Job:
-        """Start a job's script or step in a session of its own, as the agent does; ``limit_kib`` bounds each file."""
+        """Start a job script in a session of its own, as the agent does; ``limit_kib`` bounds each file."""
         for left in self.job.iterdir():
             left.unlink()
         is_step = not script.endswith(".sh")

@@ -1,5 +1,5 @@
 /* For LD_PRELOAD: has one call fail with an errno for files whose path holds a text.
- * REFUSE="CALL ERRNO TEXT", CALL being open, read, write, flock or close. "close" is how a network file system tells of a
+ * REFUSE="CALL ERRNO TEXT", CALL being open, read, write, flock or close; with ERRNO 0 it hangs. "close" is how a network file system tells of a
  * quota: all that was written is lost, and only close and fsync say so. */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -21,6 +21,7 @@ static int refused(const char *call, const char *path) {
   const char *of = getenv("REFUSE");
   if (!of || !path || sscanf(of, "%15s %d %255s", wanted, &number, text) != 3) return 0;
   if (strcmp(wanted, call) || !strstr(path, text)) return 0;
+  while (number == 0) pause();
   errno = number;
   return 1;
 }

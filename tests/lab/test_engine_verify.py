@@ -195,6 +195,31 @@ def test_source_that_is_gone(copied: Engine) -> None:
     assert str(copied.source) in gone.errors
 
 
+@pytest.mark.parametrize("level", [Level.SIZES, Level.FULL])
+def test_where_nothing_was_ever_fetched_all_is_missing(engine: Engine, level: Level) -> None:
+    (engine.source / "raw").mkdir()
+    (engine.source / "raw" / "frame").write_bytes(noise(1, 1000))
+    found = engine.verify(level)
+    assert found.code == 0, found
+    assert (found.result["source_files"], found.result["destination_files"]) == (1, 0)
+    assert set(records(engine, "only_source")) == {"raw", "raw/frame"}
+    assert (found.result["sampled_files"], found.result["closed"]) == (0, 0)
+    assert not engine.destination.exists()
+
+
+def test_copy_that_cannot_be_entered_is_an_error_of_rds(copied: Engine) -> None:
+    # Where the tests run as root no mode keeps it out.
+    if os.geteuid() == 0:
+        pytest.skip("root enters whatever it likes")
+    copied.destination.chmod(0o600)
+    try:
+        shut = copied.verify(Level.SIZES)
+    finally:
+        copied.destination.chmod(0o755)
+    assert shut.code == 23, shut
+    assert f"RDS: find: {copied.destination}: Permission denied" in shut.errors
+
+
 def test_host_that_is_gone(copied: Engine) -> None:
     copied.far.stop()
     try:
@@ -227,3 +252,26 @@ def test_unreadable_copy_gives_no_manifest(copied: Engine) -> None:
     refused = copied.run("manifest", arguments)
     assert refused.code == refused.result["exit_code"] == 23
     assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"level": "most"},
+        {"seed": "x"},
+        {"streams": "0"},
+        {"sample-bytes": "many"},
+        {"what": "1"},
+        {"host": ""},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_what_makes_no_sense_is_refused(engine: Engine, changed: dict[str, str]) -> None:
+    given = engine.verify_arguments(Level.SAMPLED)
+    arguments = dict(zip(given[::2], given[1::2], strict=True))
+    words = [word for name, value in changed.items() for word in (f"--{name}", value)]
+    kept = [word for name, value in arguments.items() if name[2:] not in changed for word in (name, value)]
+    done = engine.run("verify", (*kept, *words))
+    assert (done.code, done.result["exit_code"]) == (78, 78)
+    assert f"--{next(iter(changed))}" in done.errors
+    assert not engine.work.exists() or not (engine.work / "verify").exists()

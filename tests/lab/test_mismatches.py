@@ -11,7 +11,7 @@ import pytest
 from engine import Engine, noise
 from test_engine_verify import flip
 
-from beamferry.beamtime import Level
+from beamferry.beamtime import Level, Site
 from beamferry.differences import Difference
 from beamferry.lab.desy_faults import DesyFaults
 from beamferry.verification import Outcome
@@ -111,9 +111,10 @@ def test_another_destination_has_a_memory_of_its_own(copied: Engine) -> None:
 
 def test_a_destination_under_another_name_is_the_same_one(copied: Engine) -> None:
     found(copied)
-    alias = copied.destination.with_name("alias")
-    alias.symlink_to(copied.destination)
-    copied.beamtime = copied.beamtime.model_copy(update={"destination": str(alias)})
+    alias = copied.folder / "alias"
+    alias.symlink_to(copied.destination.parent)
+    copied.site = Site(destination_root=str(alias))
+    copied.beamtime = copied.beamtime.model_copy(update={"destination": str(alias / copied.destination.name)})
     assert is_told(verdict(copied, Level.SIZES))
 
 

@@ -191,7 +191,7 @@ def test_a_link_of_our_own_below_the_destination_root_is_refused(
             "dry_run": engine.dry_run,
             "transfer": engine.transfer,
             "verify": lambda: engine.verify(Level.SIZES),
-            "manifest": lambda: engine.run("manifest.sh", manifest),
+            "manifest": lambda: engine.run("manifest", manifest),
         }[job]()
         assert done.code == 70
         error = interpret_exit(done.code, done.errors, access.errand(engine.beamtime, engine.site))

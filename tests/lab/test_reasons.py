@@ -6,11 +6,12 @@ import errno
 import os
 import shlex
 import shutil
+from signal import SIGTERM
 from typing import TYPE_CHECKING
 
 import paramiko
 import pytest
-from engine import Engine
+from engine import Engine, wait_until
 
 from beamferry import access, lftp_complaints
 from beamferry.beamtime import Level
@@ -60,12 +61,23 @@ def at_facility(far: Host, library: Path) -> Iterator[Callable[[str, int], None]
 
 
 @pytest.fixture
-def at_rds(monkeypatch: pytest.MonkeyPatch, library: Path) -> Callable[..., None]:
-    """Has a call of all that runs on RDS-SSH fail."""
+def at_rds(monkeypatch: pytest.MonkeyPatch, library: Path, tmp_path: Path) -> Callable[..., None]:
+    """Has a call of all that runs on RDS-SSH fail: of our own processes, and of the tools that write."""
 
     def refuse(call: str, number: int, text: str = NAME) -> None:
+        words = f"{call} {number} {text}"
         monkeypatch.setenv("LD_PRELOAD", str(library))
-        monkeypatch.setenv("REFUSE", f"{call} {number} {text}")
+        monkeypatch.setenv("REFUSE", words)
+        # Steps start their tools in an environment of their own.
+        shims = tmp_path / "refusing"
+        shims.mkdir()
+        for tool in ("lftp", "rsync", "sort"):
+            (shims / tool).write_text(
+                f"#!/bin/bash\nexport LD_PRELOAD={library} REFUSE={shlex.quote(words)}\n"
+                f'exec -a {tool} {shutil.which(tool)} "$@"\n'
+            )
+            (shims / tool).chmod(0o755)
+        monkeypatch.setenv("PATH", str(shims), prepend=os.pathsep)
 
     return refuse
 
@@ -170,6 +182,16 @@ def test_a_file_that_the_comparison_does_not_open_at_rds(
     assert "Diamond" not in str(error)
 
 
+@each_read
+def test_a_destination_that_the_comparison_cannot_pass(
+    engine: Engine, at_rds: Callable[..., None], reason: Reason
+) -> None:
+    (engine.source / "frame").write_text("data")
+    engine.fetch()
+    at_rds("open", reason.number, engine.destination.name)
+    check(told(engine, engine.verify(Level.SIZES)), AT_RDS[reason.kind], reason, "RDS")
+
+
 @pytest.mark.parametrize("reason", PASSING[:2], ids=lambda reason: reason.name)
 def test_content_that_rds_does_not_give_to_the_comparison(
     engine: Engine, at_rds: Callable[..., None], reason: Reason
@@ -181,6 +203,25 @@ def test_content_that_rds_does_not_give_to_the_comparison(
     done = engine.verify(Level.FULL)
     check(told(engine, done), AT_RDS[reason.kind], reason, "RDS", NAME)
     assert done.result["sampled_files"] == 1
+
+
+@pytest.mark.parametrize("is_stopped", [False, True], ids=["nobody stops it", "somebody stops it"])
+def test_an_rds_that_hangs_keeps_no_comparison(
+    engine: Engine, at_rds: Callable[..., None], is_stopped: bool
+) -> None:
+    for name in (NAME, "another"):
+        (engine.source / name).write_text("data")
+    engine.fetch()
+    # A mount that hangs, whose waits a kill ends.
+    at_rds("read", 0)
+    engine.seconds = 100 if is_stopped else 4
+    job = engine.start("verify", engine.hurried(engine.verify_arguments(Level.FULL)))
+    if is_stopped:
+        told = engine.job / "progress.json"
+        wait_until(lambda: told.exists() and '"compare"' in told.read_text())
+        os.killpg(job.process.pid, SIGTERM)
+    done = job.outcome()
+    assert done.code == done.result["exit_code"] == (143 if is_stopped else 75)
 
 
 @each_reason
@@ -247,7 +288,7 @@ def test_a_list_that_the_home_folder_does_not_take(engine: Engine, files: int) -
 
 
 @each_reason
-@pytest.mark.parametrize("place", ["source.raw", "common", "near.0.sums", "unresolved"])
+@pytest.mark.parametrize("place", ["source.raw", "source.census", "common", "near.0.sums", "unresolved"])
 def test_a_list_of_the_comparison_that_the_home_folder_does_not_take(
     engine: Engine, at_rds: Callable[..., None], reason: Reason, place: str
 ) -> None:
@@ -257,10 +298,27 @@ def test_a_list_of_the_comparison_that_the_home_folder_does_not_take(
     (engine.destination / "frame").write_text("flip")
     os.utime(engine.destination / "frame", (5, 5))
     os.utime(engine.source / "frame", (5, 5))
-    at_rds("open", reason.number, f"/verify/{'' if place == 'unresolved' else 'scratch/'}{place}")
+    at_rds(
+        "open",
+        reason.number,
+        f"/verify/{place}" if place in {"source.census", "unresolved"} else f"/scratch/{place}",
+    )
     error = told(engine, engine.verify(Level.FULL))
     check(error, AT_HOME[reason.kind], reason)
     assert "Diamond" not in str(error)
+
+
+@pytest.mark.parametrize("number", [errno.EDQUOT, errno.ENOSPC])
+@pytest.mark.parametrize("place", ["", "work/"])
+def test_a_comparison_ends_where_the_home_folder_takes_nothing_at_all(
+    engine: Engine, at_rds: Callable[..., None], number: int, place: str
+) -> None:
+    (engine.source / "frame").write_text("data")
+    engine.fetch()
+    at_rds("write", number, f"/{engine.folder.name}/{place}")
+    done = engine.verify(Level.FULL)
+    assert done.code == 74
+    assert told(engine, done).code == ("rds-home-full" if place else "rds-home-refused")
 
 
 def test_what_failed_without_a_word_is_learnt_by_trying(engine: Engine, at_rds: Callable[..., None]) -> None:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 from engine import noise
 
+from beamferry import access
 from beamferry.beamtime import Level
+from beamferry.complaints import interpret_exit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +66,10 @@ def test_what_a_link_leads_to_is_neither_read_nor_taken_for_the_copy(copied: Eng
         # The folder that was listed is open, and is what is read.
         assert (done.code, done.result["sampled_files"]) == (0, 2), done
     else:
-        assert done.code == 23, done
+        error = interpret_exit(done.code, done.errors, access.errand(copied.beamtime, copied.site))
+        assert error is not None
+        assert (done.code, error.code) == (70, "destination-unusable"), done
+        assert "a link, or something else" in error.problem
         assert done.result["sampled_files"] == (0 if what == "folder" else 1)
         assert "RDS: sha256sum: ./raw/one: " in done.errors
         assert b"raw/one" not in copied.listed("sampled")

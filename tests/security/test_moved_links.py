@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +14,7 @@ from beamferry import access, lftp_complaints
 from beamferry.access import first_error, parse_facts
 from beamferry.beamtime import Level
 from beamferry.complaints import interpret_exit
-from beamferry.remote.archive import agent_archive
+from beamferry_agent.destination import open_partial, remove_partial, resolve
 from beamferry_agent.marks import mark
 from beamferry_agent.opening import open_copies
 from beamferry_agent.places import ForeignError, PlaceError
@@ -127,6 +126,24 @@ def test_over_lftp(
     assert untouched(outside)
 
 
+@pytest.mark.parametrize(
+    "there", ["", "diamond", "diamond/i12/visit"], ids=["nothing", "a part", "all of it"]
+)
+def test_what_is_remembered_of_a_destination_is_found_by_its_path_as_before(
+    tmp_path: Path, there: str
+) -> None:
+    (tmp_path / "rds" / there).mkdir(parents=True)
+    asked = {"destination": f"{tmp_path}/rds/./diamond/i12/visit"}
+    assert resolve(json.dumps(asked)) == f"{tmp_path.resolve()}/rds/diamond/i12/visit"
+
+
+@pytest.mark.parametrize("rest", ["../own", "diamond/../../own"])
+def test_nothing_above_the_root_is_a_destination(tmp_path: Path, rest: str) -> None:
+    (tmp_path / "rds" / "diamond").mkdir(parents=True)
+    with pytest.raises(PlaceError):
+        resolve(json.dumps({"destination": f"{tmp_path}/rds/./{rest}"}))
+
+
 # --- once the transfer has begun ------------------------------------------------------------------------------------
 
 
@@ -138,24 +155,32 @@ def destination(tmp_path: Path, outside: Path) -> Path:
     return tmp_path / "rds" / "visit"
 
 
-@pytest.mark.parametrize("verb", ["range", "discard"])
+def test_no_unfinished_file_of_another_beamtime_is_removed_through_it(engine: Engine, tmp_path: Path) -> None:
+    root = engine.destination.parent
+    other = root / "2021" / "cm12345-1"
+    theirs = tmp_path / "theirs" / other.name / ".beamferry-partial" / ".beamferry-temporary" / "1"
+    theirs.mkdir(parents=True)
+    (theirs / "scan.nxs").write_text("unfinished\n")
+    engine.beamtime = engine.beamtime.model_copy(update={"destination": str(other)})
+    (engine.source / "scan.nxs").write_bytes(noise("small", 1000))
+    assert engine.dry_run().code == 0
+    shim = engine.shims / "rsync"
+    swap = f"[ -L {root}/2021 ] || {{ mv {root}/2021 {root}/aside && ln -s {tmp_path}/theirs {root}/2021; }}"
+    shim.write_text(f'#!/bin/sh\ncase " $* " in *" --stats "*) {swap} ;; esac\nexec /usr/bin/rsync "$@"\n')
+    shim.chmod(0o755)
+    engine.transfer()
+    assert (root / "2021").is_symlink()
+    assert (theirs / "scan.nxs").read_text() == "unfinished\n"
+
+
 @pytest.mark.parametrize("at", ["", "raw/"], ids=["beside the folders", "in a folder"])
-def test_no_range_goes_through_it(
-    destination: Path, outside: Path, tmp_path: Path, verb: str, at: str
-) -> None:
-    name, archive, bytes_ = (tmp_path / each for each in ("name", "agent.pyz", "bytes"))
-    name.write_text(f"{at}{NAME}")
-    archive.write_bytes(agent_archive())
-    bytes_.write_text("ssh-ed25519 AAAA mallory\n")
-    asked = {"destination": str(destination), "name": str(name), "offset": "0", "count": "25"}
-    done = subprocess.run(
-        ("sh", "-c", 'exec "$0" -I -B "$1" "$2" 3<"$3"', sys.executable, archive, verb, bytes_),
-        input=json.dumps(asked).encode(),
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == ForeignError.exit_code
-    assert f"{destination} is a link".encode() in done.stderr
+def test_no_range_goes_through_it(destination: Path, outside: Path, at: str) -> None:
+    name = f"{at}{NAME}".encode()
+    refused = re.escape(f"{destination} is a link")
+    with pytest.raises(ForeignError, match=refused), open_partial(str(destination), name):
+        pass
+    with pytest.raises(ForeignError, match=refused):
+        remove_partial(str(destination), name)
     assert untouched(outside)
 
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from beamferry_agent.destination import PARTIAL
 from beamferry_agent.errors import DamagedListsError
-from beamferry_agent.finishing import Finish
 from beamferry_agent.range_connection import stat_script
 from beamferry_agent.ranges import RangedFile, Version, plan, read_version
+from beamferry_agent.rsync_summary import Summary, foreign_copies
 from beamferry_agent.sharding import Todo, cut, large_from, read_todo
 from beamferry_agent.todo_list import TodoList
-from beamferry_agent.transfer import _read_counts
+from beamferry_agent.transfer_plan import read_counts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,19 +106,19 @@ def test_only_files_are_to_be_fetched_and_the_rest_is_kept_apart(tmp_path: Path)
     assert (todo.files, todo.bytes) == (2, 12)
     assert (tmp_path / "todo.new").read_bytes() == b"12 raw/a\n0 raw/@ >f 7 b\n"
     assert (tmp_path / "others").read_bytes() == b"4096 raw/\n"
-    assert todo.notes == b"created directory /rds/visit\n"
-    assert todo.stats == b"Number of files: 3 (reg: 2, dir: 1)\n\nTotal file size: 12 bytes\n"
+    assert todo.summary.notes == b"created directory /rds/visit\n"
+    assert todo.summary.stats == b"Number of files: 3 (reg: 2, dir: 1)\n\nTotal file size: 12 bytes\n"
 
 
 def test_what_rsync_says_without_end_has_a_bound(tmp_path: Path) -> None:
-    finish = Finish()
+    summary = Summary()
     with TodoList(str(tmp_path)) as todo:
-        for listener in (todo, finish):
+        for listener in (todo, summary):
             for _ in range(5000):
                 listener.hear(b"skipping non-regular file " + b"x" * 100)
             for _ in range(5000):
                 listener.hear(b"Number of files: " + b"9" * 100)
-    for listener in (todo, finish):
+    for listener in (todo.summary, summary):
         assert len(listener.notes) < 200 * 130
         assert len(listener.stats) == 64 * 1024
 
@@ -148,7 +148,7 @@ SUMMARY = (
     ],
 )
 def test_only_copies_of_others_are_forgiven(code: int, words: bytes, expected: int) -> None:
-    assert Finish.foreign_copies(code, words) == expected
+    assert foreign_copies(code, words) == expected
 
 
 # Ranges.
@@ -293,9 +293,9 @@ def test_the_folder_is_one_word_there() -> None:
 
 def test_files_of_earlier_starts_count_also_those_of_versions_before(tmp_path: Path) -> None:
     live = tmp_path / "live"
-    assert _read_counts(str(live)) == (0, 0)
+    assert read_counts(str(live)) == (0, 0)
     live.mkdir()
     (live / "log.0").write_text("files 100 2\nrange 50\nretry\nproof 1\n")
     (live / "log.before").write_text(">f+++++++++ 7 7\nfiles 1000 3\n")
     (live / "shard.1").write_text(">f+++++++++ 5 5\ncd+++++++++ 0 0\n>f\0\n")
-    assert _read_counts(str(live)) == (1112, 7)
+    assert read_counts(str(live)) == (1112, 7)

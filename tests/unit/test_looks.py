@@ -27,8 +27,8 @@ def test_nobody_is_asked_more_often_than_the_setting_says_or_more_often_later(
 
 
 def test_a_task_looks_early_first_and_then_every_two_seconds() -> None:
-    assert list(in_the_task(15)) == pytest.approx([0.3, 0.5, 1, 2, 2, 2, 2, 2, 2, 1.2])
-    assert list(in_the_task(0.5)) == pytest.approx([0.3, 0.2])
+    assert list(in_the_task(15)) == pytest.approx([*[0.2] * 5, *[0.4] * 5, 1, *[2] * 5, 1])
+    assert list(in_the_task(0.5)) == pytest.approx([0.2, 0.2, 0.1])
     assert list(in_the_task(0)) == []
 
 
