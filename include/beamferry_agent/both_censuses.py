@@ -4,7 +4,7 @@ import os
 from contextlib import ExitStack
 from typing import Callable, Optional, Sequence, Tuple
 
-from beamferry_agent.census import Compared, Listing, compare_censuses, sort_records
+from beamferry_agent.census import Compared, Listing, compare_censuses, keep_records, sort_records
 from beamferry_agent.census_script import NOT_ENTERED, copy_script, readable
 from beamferry_agent.copy_reading import can_enter, count_files
 from beamferry_agent.folders import BlockedError, Folders
@@ -30,6 +30,8 @@ class BothCensuses:
         """
         self._step, self._tools, self._folder, self._destination = step, tools, copy, destination
         self._out, self._scratch = out, scratch
+        # Which records of the copy count, where not all do.
+        self.has: Optional[Callable[[bytes], bool]] = None
         self._source = Listing(self._path("source.raw"), self._path("source.errors"))
         self._copy = Listing(self._path("destination.raw"), self._path("destination.errors"))
 
@@ -40,6 +42,10 @@ class BothCensuses:
     def complaints(self) -> Tuple[Sequence[str], Sequence[str]]:
         """Files with what was complained of at the facility, and here."""
         return (self._source.complaints,), (self._copy.complaints,)
+
+    def tell_source(self, entries: int) -> None:
+        """Take how many entries of the source were listed, where it is not listed by a script."""
+        self._source.entries = entries
 
     def count(self) -> int:
         """Return how many entries were listed; both ends together, halved: each has about as many as the other."""
@@ -78,6 +84,9 @@ class BothCensuses:
     def compare(self, check: Callable[[], None]) -> Compared:
         """Sort what was listed, and find what only one end has. Raises DamagedListsError, StepEnd."""
         lists = {"source.raw": "source.census", "destination.raw": "destination.census", "closed": "closed"}
+        if self.has is not None:
+            for name in ("destination.raw", "closed"):
+                keep_records(self._path(name), self.has)
         together(check, [self._sorting(raw, name) for raw, name in lists.items()])
         for raw in lists:
             os.unlink(self._path(raw))

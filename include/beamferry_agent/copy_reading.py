@@ -5,7 +5,7 @@ import hashlib
 import os
 import stat
 from contextlib import suppress
-from typing import Callable, NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional, Union
 
 from beamferry_agent.folders import BlockedError, Folders
 from beamferry_agent.places import ForeignError, place_error
@@ -85,12 +85,25 @@ class CopyReader:
         try:
             if not stat.S_ISREG(os.fstat(file).st_mode):
                 return _OTHER
-            is_cached = from_storage and not _leave_the_cache(file)
+            is_cached = from_storage and not leave_the_cache(file)
             return Read(self._hash(file), is_cached=is_cached)
         except OSError as error:
             return _unread(error)
         finally:
             os.close(file)
+
+    def open(self, path: bytes) -> Union[int, Read]:
+        """Open a file to be read from the storage by somebody else, or return why it cannot be read."""
+        try:
+            file = self._open(path)
+        except BlockedError:
+            return _OTHER
+        except OSError as error:
+            return _unread(error)
+        if stat.S_ISREG(os.fstat(file).st_mode):
+            return file
+        os.close(file)
+        return _OTHER
 
     def _hash(self, file: int) -> str:
         digest, buffer = hashlib.sha256(), self._buffer
@@ -111,7 +124,7 @@ class CopyReader:
         self._folders.forget()
 
 
-def _leave_the_cache(file: int) -> bool:
+def leave_the_cache(file: int) -> bool:
     """Take a file out of this machine's page cache; what was written has to be flushed before."""
     try:
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
