@@ -148,7 +148,7 @@ def _opening(beamtime: DesyBeamtime, site: Site, traits: Traits) -> tuple[str, .
 
 
 def probe_arguments(beamtime: DesyBeamtime, site: Site, secret: str) -> tuple[str, ...]:
-    """Return the arguments of ``lftp_probe.sh``."""
+    """Return the arguments of the probe, see ``probe_lftp.py`` of the agent."""
     return (
         *("--destination-root", site.destination_root),
         *("--destination", beamtime.destination_below_root(site)),

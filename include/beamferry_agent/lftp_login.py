@@ -2,12 +2,14 @@
 
 import os
 import re
+import shutil
 import stat
 import subprocess
 from contextlib import suppress
-from typing import IO, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import IO, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from beamferry_agent.arguments import Arguments
+from beamferry_agent.census_script import quoted
 from beamferry_agent.environment import tool_environment
 from beamferry_agent.errors import AgentError
 from beamferry_agent.facility_shell import known_words
@@ -21,6 +23,7 @@ _LOG_IN = 67
 # files takes half of this. Where somebody has set less, that stays.
 _KIB = 1048576
 _BOUND = 'ulimit -c 0; ulimit -v {} 2>/dev/null || :; exec "$@"'.format(_KIB)
+LFTP = ("sh", "-c", _BOUND, "sh", "lftp", "--norc")
 # Every default that could hurt is set, whatever ~/.lftprc or /etc/lftp.conf say. What an older lftp may not know comes
 # before fail-exit, what must hold after it.
 _SETTINGS = b"""\
@@ -84,6 +87,8 @@ class LogIn:
         self.words: Tuple[str, ...] = tuple(arguments.text("ssh", "ssh").split())
         self._ca = arguments.text("ca-file")
         self._password = b""
+        self.secret = os.path.abspath(self.secret) if self.secret else ""
+        self._question = os.path.join(os.environ["BEAMFERRY_JOB"], "question")
         if self.transport == "ftps" and self.kind == "ssh":
             raise AgentError("FTP knows no ssh log-in")
         if self.kind == "password" and not self.secret:
@@ -99,15 +104,16 @@ class LogIn:
         try:
             self._look()
         except BaseException:
-            self._forget()
+            self.forget()
             raise
         return self
 
     def __exit__(self, *error: object) -> None:
         """Remove the password's file: it lives as long as the step."""
-        self._forget()
+        self.forget()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Remove the password's file."""
         if self.secret:
             # What cannot be removed now is removed by the supervisor, and by the sweep of the next start.
             with suppress(OSError):
@@ -121,6 +127,8 @@ class LogIn:
                 raise SourceError(_LOG_IN, complaint)
         if self.kind == "password":
             self._password = self._read_password()
+            if not self.is_ftp:
+                self._write_answer()
         elif self.kind == "netrc":
             self._look_at_netrc()
 
@@ -146,6 +154,55 @@ class LogIn:
         with open(path, "rb") as file:
             if not netrc_has(file.read(), _bytes(self.host), _bytes(self.account)):
                 raise _no_password("{} has no password for {} at {}".format(path, self.account, self.host))
+
+    def sftp(self) -> Tuple[List[str], Dict[str, str]]:
+        """Return the words that start OpenSSH's sftp, with the same log-in, and what is set in its environment."""
+        path = tool_environment()["PATH"]
+        ssh, bash = shutil.which("ssh", path=path) or "ssh", shutil.which("bash", path=path) or "bash"
+        batch, own = "yes", {}
+        if self.kind == "password":
+            batch = "no"
+            own = {
+                "DISPLAY": ":",
+                "SSH_ASKPASS": bash,
+                "BASH_ENV": self._question,
+                "SSH_ASKPASS_REQUIRE": "force",
+            }
+        options = [
+            "-o",
+            "BatchMode=" + batch,
+            "-o",
+            "NumberOfPasswordPrompts=1",
+            "-o",
+            "User=" + self.account,
+        ]
+        port = ["-o", "Port={}".format(self.port)] if self.port else []
+        # -b would forbid the question: what stands first holds.
+        return ["sftp", "-S", ssh, *options, *self.words[1:], *port, "-b", "-", "--", self.host], own
+
+    def _write_answer(self) -> None:
+        """Write what answers ssh's question for the password.
+
+        ssh has no terminal, so it runs SSH_ASKPASS: this bash, with the question as the name of a script. Bash first
+        reads BASH_ENV, which answers. Nothing of ours has to be executable, as where our files lie nothing may be
+        executed on some hosts. Any other bash that ssh starts, e.g. for a jump host, goes on as if there were no such
+        file.
+        """
+        with open(os.open(self._question, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(_ANSWER % quoted(_bytes(self.secret)))
+        bash = shutil.which("bash", path=tool_environment()["PATH"]) or "bash"
+        done = subprocess.run(
+            (bash, "a question"),
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=tool_environment({"BASH_ENV": self._question}),
+        )
+        if done.stdout.rstrip(b"\n") != self._password:
+            raise _no_password(
+                "the bash of this host does not read BASH_ENV, by which ssh is told the password"
+            )
 
     # --- what lftp is told ------------------------------------------------------------------------------------
 
@@ -182,7 +239,7 @@ def start_lftp(
 ) -> "subprocess.Popen[bytes]":
     """Start lftp, bound in memory, with a pipe for its commands; see ``Tools.start``. Raises OSError, StepEnd."""
     return tools.start(
-        ("sh", "-c", _BOUND, "sh", "lftp", "--norc"),
+        LFTP,
         stdin=subprocess.PIPE,
         stdout=output,
         stderr=complaints,
@@ -204,6 +261,14 @@ def netrc_has(content: bytes, host: bytes, account: bytes) -> bool:
         if here and name == b"password" and login in (b"", account):
             return True
     return False
+
+
+# What bash reads before it looks for a script of the question's name.
+_ANSWER = b"""\
+[ -z "${BASH_EXECUTION_STRING+set}" ] && [ ! -e "$0" ] && [ "${0##*/}" != bash ] || return 0
+printf '%%s\\n' "$(<%b)"
+exit 0
+"""
 
 
 class _Said(NamedTuple):
