@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CLOCK_SKEW = 120
 # Seconds that the facility has for a log-in and for a look at the source.
 FAR_SECONDS = 60
-_ALWAYS = ("node", "ssh", "bash", "tools_missing", "root_exists", "end")
+_ALWAYS = ("node", "ssh", "python", "tools_missing", "root_exists", "end")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def errand(beamtime: Beamtime, site: Site) -> Errand:
 
 
 def probe_arguments(beamtime: Beamtime, site: Site) -> tuple[str, ...]:
-    """Return the arguments of ``probe.sh``."""
+    """Return the arguments of the probe, see ``probe_facility.py`` of the agent."""
     return (
         *("--host", beamtime.host),
         *("--account", beamtime.account),
@@ -110,7 +110,7 @@ def probe_arguments(beamtime: Beamtime, site: Site) -> tuple[str, ...]:
 
 
 def parse_facts(text: str) -> Facts:
-    """Return what ``probe.sh`` printed.
+    """Return what a probe printed.
 
     Raises:
         TransientError: the answer is cut short or is not the probe's.
@@ -125,7 +125,7 @@ def parse_facts(text: str) -> Facts:
         raise TransientError(
             "probe-unreadable",
             f"The probe on RDS-SSH gave no whole answer ('{absent[0]}' is missing)",
-            "this is tried again; if it stays, see that the log-in shell there prints nothing and bash is installed",
+            "this is tried again; if it stays, this is a fault of Beamferry",
         )
     return Facts(values)
 
@@ -172,6 +172,16 @@ def judge_tools(facts: Facts, tools: tuple[str, ...]) -> Iterator[Finding]:
                 "rds-tool-missing",
                 f"RDS-SSH lacks {missing}",
                 "ask Research IT to install coreutils, findutils, util-linux, procps and awk there",
+            ),
+        )
+    if facts.get("tools_unfit"):
+        yield bad(
+            "tools",
+            PermanentError(
+                "rds-tool-unfit",
+                f"RDS-SSH has tools that cannot do what they are needed for: {facts.get('tools_unfit')}",
+                "ask Research IT for the GNU tools there (coreutils, findutils), or take what comes before them out of "
+                "the account's PATH",
             ),
         )
 

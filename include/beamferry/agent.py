@@ -13,8 +13,9 @@ from beamferry_agent.answers import Comparison
 if TYPE_CHECKING:
     from beamferry.remote import Completed, Question, Session
     from beamferry_agent.answers import AccountRequest, ComparisonRequest, PublicationRequest
+    from beamferry_agent.probe_request import ProbeRequest
 
-    Request = AccountRequest | ComparisonRequest | PublicationRequest
+    Request = AccountRequest | ComparisonRequest | ProbeRequest | PublicationRequest
 
 # Three million differing entries take half a minute; the answer comes at the end.
 COMPARE_TIMEOUT = 600

@@ -9,6 +9,7 @@ from beamferry import access, census, complaints, lftp, lftp_access, lftp_compla
 from beamferry.facilities.desy import DesyBeamtime
 from beamferry.refused_names import interpret_names
 from beamferry.remote import Job
+from beamferry_agent.probe_request import ProbeRequest
 
 if TYPE_CHECKING:
     from datetime import date
@@ -38,8 +39,8 @@ class Engine(Protocol):
     def refusal(self, today: date) -> BeamferryError | None:
         """Return why not even a log-in is worth a try, None where it is."""
 
-    def probe(self) -> Call:
-        """Return the call that looks whether a transfer can begin."""
+    def probe(self) -> ProbeRequest:
+        """Return what the agent is asked to see whether a transfer can begin."""
 
     def judge(self, facts: Facts, today: date) -> tuple[Finding, ...]:
         """Return what the probe's facts mean, in the order in which a person would look."""
@@ -94,9 +95,9 @@ class RsyncEngine:
         """See ``Engine``."""
         return None
 
-    def probe(self) -> Call:
+    def probe(self) -> ProbeRequest:
         """See ``Engine``."""
-        return "probe.sh", access.probe_arguments(self.beamtime, self.site)
+        return ProbeRequest("rsync", access.probe_arguments(self.beamtime, self.site))
 
     def judge(self, facts: Facts, today: date) -> tuple[Finding, ...]:  # noqa: ARG002
         """See ``Engine``."""
@@ -187,9 +188,9 @@ class LftpEngine:
         """See ``Engine``."""
         return lftp_access.registration_expired(self.beamtime, today)
 
-    def probe(self) -> Call:
+    def probe(self) -> ProbeRequest:
         """See ``Engine``."""
-        return "lftp_probe.sh", lftp.probe_arguments(self.beamtime, self.site, self._secret)
+        return ProbeRequest("lftp", lftp.probe_arguments(self.beamtime, self.site, self._secret))
 
     def judge(self, facts: Facts, today: date) -> tuple[Finding, ...]:
         """See ``Engine``."""

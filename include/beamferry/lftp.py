@@ -107,7 +107,7 @@ def _unreadable(what: str) -> PermanentError:
 
 
 def far_arguments(beamtime: DesyBeamtime, secret: str) -> tuple[str, ...]:
-    """Return the arguments that tell a script about the facility, see ``lftp.sh``.
+    """Return the arguments that tell a script about the facility, see ``lftp_login.py``.
 
     Args:
         beamtime: the registry's entry.
@@ -148,7 +148,7 @@ def _opening(beamtime: DesyBeamtime, site: Site, traits: Traits) -> tuple[str, .
 
 
 def probe_arguments(beamtime: DesyBeamtime, site: Site, secret: str) -> tuple[str, ...]:
-    """Return the arguments of ``lftp_probe.sh``."""
+    """Return the arguments of the probe, see ``probe_lftp.py`` of the agent."""
     return (
         *("--destination-root", site.destination_root),
         *("--destination", beamtime.destination_below_root(site)),

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 # Keeps a facility's banner, which ssh prints on stderr, out of what the tools say; errors are still told.
 LOG_LEVEL = ("-o", "LogLevel=ERROR")
 # What people set for every host (`Host *` in ~/.ssh/config) is meant for their terminals, and would end or garble a
-# stream. Names, ports, jump hosts and keys stay theirs. RDS-SSH leaves out what its ssh does not know, see ssh.sh.
+# stream. Names, ports, jump hosts and keys stay theirs. RDS-SSH leaves out what its ssh does not
+# know, see ``facility_shell.py``.
 _NOT_A_TERMINAL = (
     *("-o", "RequestTTY=no"),
     *("-o", "RemoteCommand=none"),

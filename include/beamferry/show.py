@@ -13,7 +13,7 @@ from beamferry.lftp import TOP
 from beamferry.remote import Job, script_command
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from beamferry.beamtime import Beamtime, Site
 
@@ -35,18 +35,21 @@ def commands(beamtime: Beamtime, site: Site) -> Iterator[tuple[str, str]]:
         streams=beamtime.streams,
         output=f"{certificate_folder(beamtime.destination_path(site))}/{MANIFEST_NAME}",
     )
+    probe = tool.probe()
+    yield "verify_access", _by_hand("probe", probe.transport, probe.arguments)
     steps = (
-        ("verify_access", tool.probe()),
         ("dry_run", tool.dry_run(_FACTS, choice, None)),
         ("transfer", tool.transfer(_FACTS, choice, None, folder)),
         ("verify_sizes", tool.verify(_FACTS, choice, 0)),
         ("certify, with a manifest", ("manifest", manifest)),
     )
     for title, (script, arguments) in steps:
-        # A step of the agent's own is given its arguments as a person would type them.
-        by_hand = (
-            (script, arguments)
-            if script.endswith(".sh")
-            else ("agent.sh", ("step", script, "--", *arguments))
-        )
-        yield title, shlex.join(script_command(*by_hand))
+        if script.endswith(".sh"):
+            yield title, shlex.join(script_command(script, arguments))
+        else:
+            yield title, _by_hand("step", script, arguments)
+
+
+def _by_hand(verb: str, name: str, arguments: Sequence[str]) -> str:
+    """Return what has the agent do something, with arguments as a person would type them."""
+    return shlex.join(script_command("agent.sh", (verb, name, "--", *arguments)))

@@ -1,16 +1,18 @@
-"""Answers one request: ``agent.sh VERB``, the request as JSON on stdin, the answer as JSON on stdout."""
+"""Answers one request: ``agent.sh VERB``, the request as JSON on stdin, the answer, mostly JSON, on stdout."""
 
 import json
 import sys
 from importlib import import_module
 
 from beamferry_agent.errors import AgentError
+from beamferry_agent.probe_request import ProbeRequest
 
 # The module and the function that answer a verb. A job asks often: only what the answer needs is loaded.
 _VERBS = {
     "account": ("account", "answer"),
     "compare": ("comparison", "answer"),
     "job": ("jobs", "answer"),
+    "probe": ("probe", "answer"),
     "prune": ("pruning", "prune"),
     "publish": ("publication", "answer"),
     "resolve": ("destination", "resolve"),
@@ -22,7 +24,8 @@ _VERBS = {
 def main() -> int:
     """Answer the request and return the exit code: 0 with an answer on stdout, else a reason on stderr."""
     # What else a step has is for whoever looks at the processes.
-    verb = sys.argv[1] if len(sys.argv) == 2 or sys.argv[1:2] == ["step"] else ""
+    is_by_hand = sys.argv[1:2] == ["step"] or (sys.argv[1:2] == ["probe"] and sys.argv[3:4] == ["--"])
+    verb = sys.argv[1] if len(sys.argv) == 2 or is_by_hand else ""
     if verb not in _VERBS:
         sys.stderr.write("agent: the verb must be one of {}\n".format(", ".join(sorted(_VERBS))))
         return AgentError.exit_code
@@ -31,7 +34,8 @@ def main() -> int:
         answer = getattr(import_module("beamferry_agent." + module), function)
         text = answer(_order_by_hand() or sys.stdin.read())
         # What goes on beside a job has nothing to tell.
-        sys.stdout.write(text + "\n" if text else "")
+        # Whatever the locale: it is what the other side reads.
+        sys.stdout.buffer.write((text + "\n" if text else "").encode("utf-8", "surrogateescape"))
     except AgentError as error:
         sys.stderr.buffer.write(error.told())
         return error.exit_code
@@ -42,10 +46,16 @@ def main() -> int:
 
 
 def _order_by_hand() -> str:
-    """Return the order of a step that a person types: ``step NAME -- ARGUMENT...``, '' where it comes on stdin."""
+    """Return what a person types as a request, '' where it comes on stdin.
+
+    ``step NAME -- ARGUMENT...`` or ``probe TRANSPORT -- ARGUMENT...``.
+    """
     if sys.argv[3:4] != ["--"]:
         return ""
-    return json.dumps({"step": sys.argv[2], "arguments": sys.argv[4:], "locks": []})
+    name, arguments = sys.argv[2], sys.argv[4:]
+    if sys.argv[1] == "probe":
+        return ProbeRequest(name, arguments).to_json()
+    return json.dumps({"step": name, "arguments": arguments, "locks": []})
 
 
 sys.exit(main())

@@ -22,6 +22,7 @@ _LOG_IN = 67
 # files takes half of this. Where somebody has set less, that stays.
 _KIB = 1048576
 _BOUND = 'ulimit -c 0; ulimit -v {} 2>/dev/null || :; exec "$@"'.format(_KIB)
+LFTP = ("sh", "-c", _BOUND, "sh", "lftp", "--norc")
 # Every default that could hurt is set, whatever ~/.lftprc or /etc/lftp.conf say. What an older lftp may not know comes
 # before fail-exit, what must hold after it.
 _SETTINGS = b"""\
@@ -132,15 +133,16 @@ class LogIn:
         try:
             self._look()
         except BaseException:
-            self._forget()
+            self.forget()
             raise
         return self
 
     def __exit__(self, *error: object) -> None:
         """Remove the password's file: it lives as long as the step."""
-        self._forget()
+        self.forget()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Remove the password's file."""
         if self.secret:
             # What cannot be removed now is removed by the supervisor, and by the sweep of the next start.
             with suppress(OSError):
@@ -215,7 +217,9 @@ class LogIn:
         executed on some hosts. Any other bash that ssh starts, e.g. for a jump host, goes on as if there were no such
         file.
         """
-        with open(os.open(self._question, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        with open(
+            os.open(self._question, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb"
+        ) as file:
             file.write(_ANSWER % quoted(_bytes(self.secret)))
         bash = shutil.which("bash", path=tool_environment()["PATH"]) or "bash"
         done = subprocess.run(
@@ -264,7 +268,7 @@ def start_lftp(
     ``complaints``: whether they have a pipe of their own.
     """
     return tools.start(
-        ("sh", "-c", _BOUND, "sh", "lftp", "--norc"),
+        LFTP,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=complaints,

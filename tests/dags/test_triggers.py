@@ -32,8 +32,8 @@ OWNER = Owner("1111111111111111", "tests")
 
 def work(*arguments: str) -> Question:
     """What starts the script work.sh as a job."""
-    question = JOB.start("run-1", "probe.sh", arguments, destination="rds", owner=OWNER)
-    return question._replace(request=question.request.replace("/probe.sh", "/work.sh"))
+    question = JOB.start("run-1", "own.sh", arguments, destination="rds", owner=OWNER)
+    return question._replace(request=question.request.replace("/own.sh", "/work.sh"))
 
 
 class Connection:

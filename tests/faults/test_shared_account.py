@@ -39,10 +39,10 @@ def test_a_run_waits_for_the_job_of_another_installation_and_then_begins(runs: R
         # The other one's transfer: it does not end by itself.
         folder = runs.lab.rds_home / ".beamferry" / "other"
         folder.mkdir(exist_ok=True)
-        (folder / "probe.sh").write_text("sleep 600\n")
+        (folder / "own.sh").write_text("sleep 600\n")
         question = job.start(
             "manual__theirs",
-            "probe.sh",
+            "own.sh",
             (),
             destination=runs.beamtime.destination_path(site),
             owner=THEIRS,

@@ -14,6 +14,7 @@ from beamferry.beamtime import Level, Site
 from beamferry.facilities.desy import DesyBeamtime
 from beamferry.lab.desy_tree import BEAMTIME, UNREADABLE
 from beamferry.rsync import POSIX, Traits
+from beamferry_agent.probe_request import ProbeRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,7 +92,7 @@ class DesyEngine(Scripts):
         """What the probe sees."""
         self.hand_over()
         arguments = lftp.probe_arguments(self.beamtime, self.site, str(self.secret))
-        return parse_facts(self.said("lftp_probe.sh", arguments))
+        return parse_facts(self.asked("probe", ProbeRequest("lftp", arguments).to_json()))
 
     def probe(self) -> tuple[Finding, ...]:
         """What the probe finds, judged."""

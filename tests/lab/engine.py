@@ -18,6 +18,7 @@ from beamferry.beamtime import Level, Site
 from beamferry.facilities.diamond import DiamondBeamtime
 from beamferry.lab.keys import make_key, public_key
 from beamferry.verification import Ends, Listed, judge, request
+from beamferry_agent.probe_request import ProbeRequest
 from beamferry_agent.records import read_names
 
 if TYPE_CHECKING:
@@ -104,6 +105,17 @@ class Scripts:
         """What a script that is no job prints."""
         return subprocess.run(
             [*self.inside, "bash", str(self.installed / script), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"PATH": f"{self.shims}:{os.environ['PATH']}"},
+        ).stdout
+
+    def asked(self, verb: str, request: str) -> str:
+        """What the agent, as it is sent to RDS-SSH, answers."""
+        return subprocess.run(
+            [*self.inside, sys.executable, "-I", "-B", str(self.installed / "agent.pyz"), verb],
+            input=request,
             capture_output=True,
             text=True,
             check=True,
@@ -219,8 +231,9 @@ class Engine(Scripts):
         )
 
     def probe(self) -> str:
-        """What probe.sh prints."""
-        return self.said("probe.sh", self.hurried(access.probe_arguments(self.beamtime, self.site)))
+        """What the agent answers when it looks whether a transfer can begin."""
+        arguments = self.hurried(access.probe_arguments(self.beamtime, self.site))
+        return self.asked("probe", ProbeRequest("rsync", arguments).to_json())
 
     def hurried(self, arguments: tuple[str, ...]) -> tuple[str, ...]:
         """The arguments, with what this engine waits in place of what would be waited for."""

@@ -9,9 +9,11 @@ import paramiko
 import pytest
 
 from beamferry import access, registry
+from beamferry.agent import ask
 from beamferry.connection import explain_connection
+from beamferry.engine import engine
 from beamferry.errors import BeamferryError, PermanentError, TransientError
-from beamferry.remote import Session, script_command
+from beamferry.remote import Session
 
 if TYPE_CHECKING:
     from beamferry.beamtime import Beamtime, Site
@@ -34,8 +36,7 @@ def findings(lab: Lab) -> tuple[access.Finding, ...]:
     with lab.rds_client() as client:
         session = Session(client)
         session.install()
-        command = script_command("probe.sh", access.probe_arguments(beamtime, site))
-        facts = access.parse_facts(session.checked(command, timeout=60))
+        facts = access.parse_facts(ask(session, "probe", engine(beamtime, site).probe(), timeout=60))
     return access.judge(facts, beamtime, site)
 
 

@@ -16,10 +16,11 @@ from test_permissions import CHOICE, Chain
 
 from beamferry import access, lftp_complaints, login, rsync
 from beamferry.access import Facts
+from beamferry.agent import ask
 from beamferry.beamtime import Level
 from beamferry.complaints import interpret_exit
 from beamferry.errors import BeamferryError, PermanentError
-from beamferry.remote import Session, script_command
+from beamferry.remote import Session
 from beamferry.ssh_complaints import refused_configuration
 from beamferry.verification import Outcome
 from fuse_server import apart
@@ -311,8 +312,9 @@ def test_a_start_file_that_ends_the_shell_is_named(
         session.install()
         start_file(script)
         chain = Chain(lab, session, beamtime, site)
+        probe = chain.tool.probe()
         for use in (
-            lambda: session.checked(script_command("probe.sh", ()), timeout=60),
+            lambda: ask(session, "probe", probe, timeout=60),
             lambda: chain.job("dry_run", lambda tool: tool.dry_run(Facts({}), CHOICE, None)),
         ):
             with pytest.raises(PermanentError, match="log-in shell on RDS-SSH does not run") as caught:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import socketserver
 import subprocess
+import sys
 import threading
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
@@ -16,13 +17,13 @@ import pytest
 from desy_engine import KINDS
 from test_lftp_listing import Folder
 
-from beamferry import remote
 from beamferry.access import first_error
 from beamferry.errors import TransientError
 from beamferry.lab.desy_faults import DesyFaults
 from beamferry.lab.desy_tree import BEAMTIME, README
 from beamferry.lab.keys import make_key
 from beamferry.lftp_access import judge
+from beamferry_agent.probe_request import ProbeRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -280,9 +281,10 @@ def test_an_openssl_that_trusts_nobody_stops_nothing(at_desy: Callable[..., Desy
 def test_a_probe_that_is_called_wrongly_says_so() -> None:
     for arguments in (("--beamtime", BEAMTIME), ("--what", "x")):
         done = subprocess.run(
-            ("bash", str(Path(remote.__file__).parent / "lftp_probe.sh"), *arguments),
+            (sys.executable, "-m", "beamferry_agent", "probe"),
+            input=ProbeRequest("lftp", arguments).to_json().encode(),
             capture_output=True,
             check=False,
         )
         assert done.returncode == 78
-        assert b"lftp_probe.sh: " in done.stderr
+        assert b"agent: probe: " in done.stderr

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from beamferry import access, census
-from beamferry.agent import ask_job
+from beamferry.agent import ask, ask_job
 from beamferry.beamtime import Level
 from beamferry.certificate import MANIFEST_NAME, certificate_folder
 from beamferry.engine import Choice, engine
 from beamferry.lab import Lab
 from beamferry.registry import load
-from beamferry.remote import Job, Session, parse_status, script_command
+from beamferry.remote import Job, Session, parse_status
 from beamferry.remote.starts import Owner, Started, parse_start
 from beamferry.watch import Sign, leave, status_file
 from permissions import Watch
@@ -100,7 +100,7 @@ class Chain:
         """What access to it needs, and the listing."""
         secret = self.secret("probe")
         probe = engine(self.beamtime, self.site, secret).probe()
-        facts = access.parse_facts(self.session.checked(script_command(*probe), timeout=60))
+        facts = access.parse_facts(ask(self.session, "probe", probe, timeout=60))
         return facts, self.tool.totals(self.job("dry_run", lambda tool: tool.dry_run(facts, CHOICE, None)))
 
     def run(self) -> None:

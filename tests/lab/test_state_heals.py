@@ -128,8 +128,8 @@ class Rds:
         return answer_of(done.stdout)
 
     def start(self, key: str = "run-1", owner: Owner = OURS) -> Started | Busy:
-        question = JOB.start(key, "probe.sh", (str(self.place),), destination=str(self.place), owner=owner)
-        request = question.request.replace("/probe.sh", "/work.sh")
+        question = JOB.start(key, "own.sh", (str(self.place),), destination=str(self.place), owner=owner)
+        request = question.request.replace("/own.sh", "/work.sh")
         return parse_start(self.run(question._replace(request=request)))
 
     def begin(self, key: str = "run-1") -> str:

@@ -36,7 +36,7 @@ HEALTHY = {
     "node": "rds-ssh",
     "rsync": "rsync  version 3.5.0  protocol version 32",
     "ssh": "OpenSSH_9.2p1",
-    "bash": "5.2.15",
+    "python": "3.11.2",
     "tools_missing": "",
     "root_exists": "yes",
     "root_mounted": "yes",
@@ -167,6 +167,11 @@ def test_all_is_well() -> None:
     [
         ({"rsync": ""}, "rds-no-rsync", ("rds-ssh", "rsync", "Research IT")),
         ({"tools_missing": "flock awk"}, "rds-tool-missing", ("flock, awk", "util-linux")),
+        (
+            {"tools_unfit": "/opt/busybox/find (list names by -printf)"},
+            "rds-tool-unfit",
+            ("/opt/busybox/find (list names by -printf)", "GNU tools", "PATH"),
+        ),
         ({"root_exists": "no"}, "rds-not-mounted", (ROOT, "does not exist", "destination_root")),
         ({"root_mounted": "no"}, "rds-not-mounted", (ROOT, "is empty", "Research IT")),
         (

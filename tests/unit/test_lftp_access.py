@@ -25,7 +25,7 @@ HERE = {
     "node": "rds-ssh",
     "lftp": "LFTP Version 4.9.2",
     "ssh": "OpenSSH_9.2p1",
-    "bash": "5.2.15",
+    "python": "3.11.2",
     "tools_missing": "",
     "root_exists": "yes",
     "root_mounted": "yes",

@@ -94,8 +94,8 @@ def start(
     scripts: str | None = None,
 ) -> Question:
     """The question that starts work.sh; ``scripts`` is the folder of another version."""
-    question = job.start(key, "probe.sh", arguments, destination=destination, owner=owner)
-    question = question._replace(request=question.request.replace("/probe.sh", "/work.sh"))
+    question = job.start(key, "own.sh", arguments, destination=destination, owner=owner)
+    question = question._replace(request=question.request.replace("/own.sh", "/work.sh"))
     return of_version(question, scripts or bundle_folder())
 
 

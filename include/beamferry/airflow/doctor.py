@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING
 
 from airflow.providers.ssh.hooks.ssh import SSHHook
 
-from beamferry import access
+from beamferry import access, agent
 from beamferry.airflow import secret
 from beamferry.airflow.post import Post
 from beamferry.airflow.session import session_over
 from beamferry.engine import engine
 from beamferry.errors import BeamferryError
 from beamferry.registry import load
-from beamferry.remote import script_command
 from beamferry.watch import last_sign, status_file
 
 if TYPE_CHECKING:
@@ -128,7 +127,7 @@ def _beamtime(session: Session, beamtime: Beamtime, site: Site) -> Iterator[Chec
         return
     with secret.handed_over(session, beamtime, "probe") as file:
         probe = engine(beamtime, site, file).probe()
-        facts = access.parse_facts(session.checked(script_command(*probe), timeout=PROBE_TIMEOUT))
+        facts = access.parse_facts(agent.ask(session, "probe", probe, timeout=PROBE_TIMEOUT))
     for finding in tool.judge(facts, today):
         text = finding.sentence if finding.error is None else str(finding.error)
         yield Check(ok=finding.ok, sentence=f"{beamtime.id}: {text}")

@@ -9,13 +9,12 @@ import pendulum
 from airflow.providers.ssh.operators.ssh import SSHOperator
 from airflow.sdk.exceptions import DownstreamTasksSkipped
 
-from beamferry import access
+from beamferry import access, agent
 from beamferry.airflow import secret
 from beamferry.airflow.login import AttendedTask
 from beamferry.engine import engine
 from beamferry.errors import PermanentError
 from beamferry.metadata import parse_metadata, readme_text
-from beamferry.remote import script_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from beamferry.remote import Session
 
-# Seconds without a word from the probe; it is silent only while it waits for the facility's answer.
+# Seconds that the probe has: it waits for the facility's answer, and says all that it saw at its end.
 PROBE_TIMEOUT = 180
 # Facts for people, which are kept with the beamtime: nothing is decided by them.
 _PEOPLES = {"metadata", "readme"}
@@ -99,7 +98,7 @@ class VerifyAccess(AttendedTask, SSHOperator):
         """Return what the probe sees."""
         with secret.handed_over(rds, self.beamtime, "probe") as file:
             probe = engine(self.beamtime, self.site, file).probe()
-            return access.parse_facts(rds.checked(script_command(*probe), timeout=PROBE_TIMEOUT))
+            return access.parse_facts(agent.ask(rds, "probe", probe, timeout=PROBE_TIMEOUT))
 
     def keep_metadata(self, facts: access.Facts) -> None:
         """Keep what the facility itself says of the beamtime; a file that cannot be read is told and stops nothing."""

@@ -1,0 +1,137 @@
+"""The tools on RDS-SSH: which are there, of which version, and whether they can do what they are needed for."""
+
+import os
+import platform
+import shutil
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional
+
+from beamferry_agent.environment import tool_environment
+from beamferry_agent.probe_facts import Facts
+from beamferry_agent.probe_running import Runner
+
+# What the steps start, beside what is told with its version.
+_OF_STEPS = ("find", "sh", "shuf", "sort", "sync")
+# What the scripts start that do not belong to the agent yet.
+_OF_SCRIPTS = (
+    *(
+        "awk",
+        "base64",
+        "bash",
+        "cmp",
+        "dd",
+        "pgrep",
+        "ps",
+        "readlink",
+        "sed",
+        "sha256sum",
+        "stat",
+        "uniq",
+        "xargs",
+    ),
+)
+NEEDED = {"rsync": _OF_STEPS, "lftp": ("lftp", "sftp", *_OF_STEPS, *_OF_SCRIPTS)}
+_SECONDS, _LIMIT = 10, 64 * 1024
+
+# A name that only a NUL ends; the time is one that a file system with steps of two seconds keeps.
+_NAME, _TIME = b"first\nname", 1000000000
+
+
+class _Trial(NamedTuple):
+    """What a tool is needed for, how it is asked, what it is given on stdin, and whether its answer is right."""
+
+    need: str
+    words: List[str]
+    given: bytes
+    is_right: Callable[[bytes], bool]
+
+
+def path_of(tool: str) -> Optional[str]:
+    """Return where a tool is, None where it is not."""
+    return shutil.which(tool, path=tool_environment()["PATH"])
+
+
+def first_line(runner: Runner, *words: str) -> str:
+    """Return the first line of what a tool says, '' where it is not there."""
+    if path_of(words[0]) is None:
+        return ""
+    runner.run(words, "version", seconds=_SECONDS, limit=_LIMIT)
+    return runner.read("version").split(b"\n")[0].decode("utf-8", "replace")
+
+
+def look_at_tools(runner: Runner, facts: Facts, transport: str) -> List[str]:
+    """Tell what is there; return the tools that are missing."""
+    facts.say("node", os.uname().nodename)
+    facts.say("rsync", first_line(runner, "rsync", "--version"))
+    facts.say("ssh", first_line(runner, "ssh", "-V"))
+    facts.say("python", platform.python_version())
+    missing = [tool for tool in NEEDED[transport] if path_of(tool) is None]
+    facts.say("tools_missing", " ".join(missing))
+    facts.say("tools_unfit", ", ".join(unfit(runner, NEEDED[transport])))
+    return missing
+
+
+def unfit(runner: Runner, tools: Iterable[str]) -> List[str]:
+    """Return what some of these tools cannot do: ``PATH (NEED)``. What is missing is no matter here."""
+    folder = runner.place("trial")
+    os.mkdir(folder)
+    path = os.path.join(os.fsencode(folder), _NAME)
+    with open(path, "wb") as file:
+        file.write(b"data")
+    os.utime(path, (_TIME, _TIME))
+    records, source = runner.place("records"), runner.place("source")
+    with open(records, "wb") as file:
+        file.write(b"b\0a\nb\0a\0")
+    with open(source, "wb") as file:
+        file.write(bytes(range(256)) * 16)
+    found = []
+    for tool, trial in _trials(folder, records, source, runner.place("sorted")).items():
+        where = path_of(tool) if tool in tools else None
+        if where is None:
+            continue
+        done = runner.run(
+            [where, *trial.words], "answer", "complaints", seconds=_SECONDS, limit=_LIMIT, given=trial.given
+        )
+        if done.code != 0 or not trial.is_right(runner.read("answer")):
+            found.append("{} ({})".format(where, trial.need))
+    return found
+
+
+def _trials(folder: str, records: str, source: str, output: str) -> Dict[str, _Trial]:
+    """Return the trials by tool, each with the options that the steps use."""
+
+    def is_sorted(_answer: bytes) -> bool:
+        try:
+            with open(output, "rb") as file:
+                return file.read() == b"a\0a\nb\0b\0"
+        except OSError:
+            return False
+
+    tests = ("-mindepth", "1", "!", "-perm", "/6002", "-type", "f", "-newerct", "@0")
+    return {
+        "find": _Trial(
+            "list names with sizes and times, a NUL at the end of each, by -printf",
+            [folder, *tests, "-printf", "%P//f//%s//%Ts//\\0"],
+            b"",
+            lambda answer: answer == _NAME + b"//f//4//%d//\0" % _TIME,
+        ),
+        "sort": _Trial(
+            "sort what ends with a NUL, by -z",
+            ["-z", "-S", "1M", "-T", folder, "-o", output, "--", records],
+            b"",
+            is_sorted,
+        ),
+        "shuf": _Trial(
+            "take a sample of what ends with a NUL, by -z and --random-source",
+            ["-z", "-n", "2", "--random-source=" + source, "--", records],
+            b"",
+            lambda answer: (
+                len(set(answer.split(b"\0"))) == 3 and set(answer.split(b"\0")) <= {b"", b"a", b"b", b"a\nb"}
+            ),
+        ),
+        "awk": _Trial(
+            "read what ends with a NUL, by RS",
+            ['BEGIN { RS = "\\0" } END { print NR }'],
+            b"a\0b\0",
+            lambda answer: answer == b"2\n",
+        ),
+    }
