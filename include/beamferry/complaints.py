@@ -75,7 +75,7 @@ def destination_unusable(reason: str, destination: str) -> PermanentError:
 
 
 def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | None:  # noqa: PLR0911, PLR0912
-    """Return what an exit code of rsync or of one of our scripts means, or None for 0.
+    """Return what an exit code of rsync or of one of our steps means, or None for 0.
 
     Args:
         code: exit code of the job.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from beamferry.errors import BeamferryError
     from beamferry.plan import Counted
 
-# A script of the bundle and its arguments.
+# A step of the agent and its arguments.
 Call = tuple[str, tuple[str, ...]]
 
 

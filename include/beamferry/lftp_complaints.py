@@ -1,4 +1,4 @@
-"""What lftp and the scripts around it complain of: as sentences with their remedies."""
+"""What lftp and the steps around it complain of: as sentences with their remedies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from beamferry.tls_complaints import certificate_error
 if TYPE_CHECKING:
     from beamferry.ssh_complaints import Errand
 
-# Exit codes of our own scripts, see lftp_transfer.sh and listing.sh.
+# Exit codes of our own steps, see lftp_transfer.py and listing.py of the agent.
 UNREADABLE, CHANGED, BAD_LINE, CUT, LOG_IN, BROKEN = 23, 24, 65, 66, 67, 68
 # The name ends the line, and begins at the first bracket: what a server says before it holds none.
 _REFUSED = re.compile(
@@ -86,11 +86,11 @@ def reasons(stderr: str) -> str:
 
 
 def interpret_exit(code: int, stderr: str, errand: Errand) -> BeamferryError | None:  # noqa: PLR0911
-    """Return what an exit code of a script that runs lftp means, or None for 0.
+    """Return what an exit code of a step that runs lftp means, or None for 0.
 
     Args:
         code: exit code of the job.
-        stderr: what lftp and the script complained of.
+        stderr: what lftp and the step complained of.
         errand: what was being done.
     """
     if code == UNREADABLE:

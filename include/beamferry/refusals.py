@@ -65,17 +65,17 @@ _WRITING = (
     "mknod",
     "link",
 )
-# Our scripts mark what was read at RDS, as the tools that read are the same at both ends.
+# Our steps mark what was read at RDS, as the tools that read are the same at both ends.
 AT_RDS = "RDS: "
 _READERS = ("find: ", "sha256sum: ", "sh: ")
 # bash and dash put the number of a line, and dash what was to be done, before the name.
 _BEFORE_NAME = re.compile(r"(?:line [0-9]+: |[0-9]+: )?(?:cannot open )?")
-# Tools that write, and the scripts themselves when they redirect.
+# Tools that write, and scripts, when they redirect.
 _WRITERS = re.compile(r"(?:dd|mkdir|mv|cp|ln|rm|touch|chmod|sync|get|[^ :]*\.sh: line [0-9]+): ")
 # Those write into our own folder and nowhere else.
 _HOME_WRITERS = re.compile(r"(?:agent|sort|awk|mawk|gawk|tee|split|shuf|uniq|mkfifo): ")
 _OUR_FOLDER = "/.beamferry/"
-# Where it was asked by a trial, that is the answer, see progress.sh.
+# Where it was asked by a trial, that is the answer, see step.py of the agent.
 _TRIED = re.compile(r"beamferry: refused at (?P<end>RDS|home): ")
 
 

@@ -35,7 +35,7 @@ _ALWAYS = (
     *("-o", "StrictHostKeyChecking=yes"),
     *_NOT_A_TERMINAL,
 )
-# ssh from RDS-SSH to a facility. No word holds a space: rsync's -e and our scripts split them again. Each
+# ssh from RDS-SSH to a facility. No word holds a space: rsync's -e and our steps split them again. Each
 # stream has a connection of its own, as over a shared one (ControlMaster) four rsyncs were as slow as one.
 _OWN_CONNECTION = (
     *("-o", "ConnectTimeout=20"),
@@ -133,7 +133,7 @@ def rsync_command(
     flat: bool,
     limit: int | None = None,
 ) -> tuple[str, ...]:
-    """Return the rsync that brings a beamtime home; the scripts add what makes it a dry run or a shard.
+    """Return the rsync that brings a beamtime home; the steps add what makes it a dry run or a shard.
 
     Args:
         beamtime: what to fetch; its excludes are paths below the source.
@@ -187,7 +187,7 @@ def _attributes(traits: Traits, access: GroupAccess) -> tuple[str, ...]:
 
 
 def group_arguments(beamtime: Beamtime, site: Site, traits: Traits) -> tuple[str, ...]:
-    """Return what tells a script which group is to be able to read the copy; none where nothing is promised."""
+    """Return what tells a step which group is to be able to read the copy; none where nothing is promised."""
     # Where modes cannot be set, the mount alone decides.
     if beamtime.access_of_group(site) is GroupAccess.KEEP or not traits.modes:
         return ()

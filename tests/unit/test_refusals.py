@@ -82,7 +82,7 @@ def test_who_writes_where(reason: Reason) -> None:
         ("get: ./raw/a: /mnt/rds/.beamferry-partial/.beamferry-lftp/1-2-3", End.RDS),
         ("sort: write failed: /home/x/.beamferry/jobs/a/work/verify/scratch/sort1", End.HOME),
         (
-            ".beamferry/bin/0123456789abcdef/lftp_verify.sh: line 7: /home/x/.beamferry/jobs/a/work/live/log.1",
+            ".beamferry/bin/0123456789abcdef/login.sh: line 7: /home/x/.beamferry/jobs/a/work/live/log.1",
             End.HOME,
         ),
         ("beamferry: refused at home: dd: error writing 'x'", End.HOME),

@@ -82,7 +82,7 @@ class RemoteJobOperator(AttendedTask, SSHRemoteJobOperator):
         return Job(self.beamtime.key, self.part)
 
     def call(self, context: Context, session: Session) -> Call:
-        """Return the script and its arguments; the same for every try of a run, or a retry could not attach."""
+        """Return the step and its arguments; the same for every try of a run, or a retry could not attach."""
         raise NotImplementedError
 
     def finish(self, context: Context, session: Session, ended: Ended) -> JsonValue:

@@ -68,7 +68,7 @@ class DryRun(RemoteJobOperator):
         )
 
     def finish(self, context: Context, session: Session, ended: Ended) -> JsonValue:
-        """Return the figures as the script left them."""
+        """Return the figures as the step left them."""
         self.raise_for(ended)
         # Whatever is changed at the source from here on is changing, not missing.
         self.records(context).write(session, "listing", int(ended.result["began"]))
