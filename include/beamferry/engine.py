@@ -197,7 +197,7 @@ class LftpEngine:
 
     def dry_run(self, facts: Facts, choice: Choice, known_files: int | None) -> Call:  # noqa: ARG002
         """See ``Engine``."""
-        return "lftp_dry_run.sh", lftp.dry_run_arguments(
+        return "lftp_dry_run", lftp.dry_run_arguments(
             self._work,
             self.beamtime,
             self.site,
@@ -235,7 +235,7 @@ class LftpEngine:
 
     def verify(self, facts: Facts, choice: Choice, seed: int) -> Call:
         """See ``Engine``."""
-        return "lftp_verify.sh", lftp.verify_arguments(
+        return "lftp_verify", lftp.verify_arguments(
             self._work,
             self.beamtime.model_copy(update={"samples": choice.samples}),
             self.site,

@@ -10,22 +10,12 @@ from beamferry_agent.errors import AgentError
 _VERBS = {
     "account": ("account", "answer"),
     "compare": ("comparison", "answer"),
-    "forget": ("cache", "forget"),
     "job": ("jobs", "answer"),
-    "list": ("listing", "list_source"),
-    "mark": ("mismatches", "mark_again"),
-    "names": ("trial", "names"),
-    "open": ("opening", "open_copies"),
-    "prepare": ("destination", "prepare"),
     "prune": ("pruning", "prune"),
     "publish": ("publication", "answer"),
-    "recall": ("mismatches", "recall"),
-    "remember": ("mismatches", "remember"),
     "resolve": ("destination", "resolve"),
-    "select": ("mismatches", "select"),
     "step": ("steps", "run_step"),
     "supervise": ("supervisor", "supervise"),
-    "suspect": ("mismatches", "suspect"),
 }
 
 

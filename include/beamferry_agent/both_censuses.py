@@ -6,10 +6,9 @@ from typing import Callable, Optional, Sequence, Tuple
 
 from beamferry_agent.census import Compared, Listing, compare_censuses, sort_records
 from beamferry_agent.census_script import NOT_ENTERED, copy_script, readable
-from beamferry_agent.copy_reading import can_enter, count_files
-from beamferry_agent.folders import BlockedError, Folders
+from beamferry_agent.copy_reading import can_enter, count_partials
 from beamferry_agent.reading_words import OF_RDS, UNREAD
-from beamferry_agent.records import count_records, decode_name, encode_name, read_names
+from beamferry_agent.records import count_records, encode_name
 from beamferry_agent.step import Step, StepEnd
 from beamferry_agent.together import together
 from beamferry_agent.tools import Tools
@@ -103,19 +102,9 @@ class BothCensuses:
 
     def count_partials(self) -> int:
         """Return how many files the transfer's own folders have. Raises StepEnd."""
-        if self._folder is None:
-            return 0
-        with open(os.path.join(self._out, "partials"), "rb") as partials, Folders(self._folder) as folders:
-            # As find has them, below the folder it began in.
-            return sum(self._count_below(folders, path[len(b"./") :]) for path in read_names(partials))
-
-    def _count_below(self, folders: Folders, path: bytes) -> int:
         try:
-            return count_files(folders.enter(path))
-        except (BlockedError, FileNotFoundError):
-            # It went away meanwhile.
-            return 0
+            return count_partials(self._folder, os.path.join(self._out, "partials"))
         except OSError as error:
-            words = "find: {}: {}".format(decode_name(path), os.strerror(error.errno or 0))
-            self._step.hear(OF_RDS + encode_name(words))
+            reason = os.strerror(error.errno or 0)
+            self._step.hear(OF_RDS + encode_name("find: {}: {}".format(self._destination, reason)))
             raise StepEnd(UNREAD)

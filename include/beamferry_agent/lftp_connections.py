@@ -1,18 +1,21 @@
 """Many files over several connections of lftp, pass by pass until all have had their turn."""
 
 import heapq
-import os
-import subprocess
 import threading
 import time
-from typing import IO, Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+from beamferry_agent.facility_shell import opened
 from beamferry_agent.lftp_lists import Wanted
 from beamferry_agent.lftp_login import LogIn, start_lftp
+from beamferry_agent.lftp_manner import Manner
 from beamferry_agent.lftp_words import BUSY, IS_FULL, LOG_IN_FAILED, Fate, Heard
-from beamferry_agent.sessions import word
 from beamferry_agent.step import AT_RDS
 from beamferry_agent.tools import Tools
+
+if TYPE_CHECKING:
+    import subprocess
 
 # One pass has at most this many files, so that the lists in memory stay small.
 PASS_FILES = 50000
@@ -22,7 +25,6 @@ _TRIES_WITHOUT_PROGRESS = 3
 _PAUSE = 0.1
 # What is still in the pipe when lftp has ended is read soon; a child of it that holds the pipe is not waited for.
 _LAST_WORDS_SECONDS = 5
-_CHUNK = 65536
 # A file costs some round trips besides its bytes.
 _FILE_COST = 65536
 # Of what is said of refused files of a pass; what is more helps nobody.
@@ -33,10 +35,16 @@ LOG_IN, BROKEN = 67, 68
 class _Connection:
     """One lftp: told its commands and heard by threads of their own."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", commands: Iterator[bytes], heard: Heard) -> None:
+    def __init__(
+        self,
+        process: "subprocess.Popen[bytes]",
+        commands: Iterator[bytes],
+        heard: Heard,
+        read: Callable[["subprocess.Popen[bytes]", Callable[[bytes], None]], None],
+    ) -> None:
         self._process, self.heard = process, heard
-        self._commands = commands
-        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._commands, self._read = commands, read
+        self._reader = threading.Thread(target=self._listen, daemon=True)
         threading.Thread(target=self._write, daemon=True).start()
         self._reader.start()
 
@@ -52,22 +60,20 @@ class _Connection:
         self._reader.join(_LAST_WORDS_SECONDS)
 
     def _write(self) -> None:
-        try:
-            with _opened(self._process.stdin) as stream:
-                for command in self._commands:
-                    stream.write(command)
-        except OSError:
-            # It has ended, and its words tell why.
-            pass
+        # It may have ended, and its words tell why.
+        with suppress(OSError), opened(self._process.stdin) as stream:
+            for command in self._commands:
+                stream.write(command)
 
-    def _read(self) -> None:
-        with _opened(self._process.stdout) as stream:
-            for chunk in iter(lambda: os.read(stream.fileno(), _CHUNK), b""):
-                self.heard.take(chunk)
-                # One that is lost for good would try and fail for each of its files.
-                if self.heard.is_lost:
-                    self._process.terminate()
+    def _listen(self) -> None:
+        self._read(self._process, self._hear)
         self.heard.end()
+
+    def _hear(self, chunk: bytes) -> None:
+        self.heard.take(chunk)
+        # One that is lost for good would try and fail for each of its files.
+        if self.heard.is_lost:
+            self._process.terminate()
 
 
 class Way(NamedTuple):
@@ -101,24 +107,21 @@ class Passes:
         self.fates: List[Fate] = []
         self.refused_words: List[bytes] = []
 
-    def run(self, log_in: LogIn, files: Sequence[Wanted], command: Callable[[int, Wanted], bytes]) -> None:
-        """Run one pass; ``command`` makes lftp's command for a file by its number, which ends with saying its fate.
-
-        The first connection logs in before the others try, so that a wrong password is tried once.
-        """
+    def run(self, log_in: LogIn, files: Sequence[Wanted], manner: Manner) -> None:
+        """Run one pass: the first connection logs in before the others try, so that a wrong password is tried once."""
         self.passes += 1
         self.files, self.fates, self.refused_words, self._words_size = files, [], [], 0
         self._connections = []
         self._workers = min(self._workers, len(files))
         shares = deal([file.size for file in files], self._workers)
-        self._connect(log_in, shares[0], command)
+        self._connect(log_in, shares[0], manner)
         first = self._connections[0]
         while first.is_alive and not first.heard.is_in:
             self.pause(_PAUSE)
         if first.heard.is_in:
             for share in shares[1:]:
                 self.pause(_START_SPREAD)
-                self._connect(log_in, share, command)
+                self._connect(log_in, share, manner)
         while any(connection.is_alive for connection in self._connections):
             self.pause(_PAUSE)
         for connection in self._connections:
@@ -175,26 +178,22 @@ class Passes:
                 return
             time.sleep(min(left, _PAUSE))
 
-    def _connect(self, log_in: LogIn, share: Sequence[int], command: Callable[[int, Wanted], bytes]) -> None:
-        way = self._way
+    def _connect(self, log_in: LogIn, share: Sequence[int], manner: Manner) -> None:
+        way, files = self._way, self.files
         rate = max(way.limit // self._workers, 1) if way.limit else None
-        process = start_lftp(
-            self._tools,
-            output=subprocess.PIPE,
-            complaints=subprocess.STDOUT,
-            umask=way.umask,
-            folder=way.folder,
-        )
-        files = self.files
+        process = start_lftp(self._tools, complaints=manner.complaints, umask=way.umask, folder=way.folder)
 
         def commands() -> Iterator[bytes]:
             yield log_in.opening(rate)
             # From here on a file that may not be read is no reason to end.
-            yield b"echo in\nset cmd:fail-exit no\nset net:max-retries 3\n"
+            yield manner.entrance + b"set cmd:fail-exit no\nset net:max-retries 3\n"
             for number in share:
-                yield command(number, files[number]) + b' || echo "no %d"\n' % number
+                yield manner.line(number, files[number])
 
-        self._connections.append(_Connection(process, commands(), Heard(self._take)))
+        def read(process: "subprocess.Popen[bytes]", hear: Callable[[bytes], None]) -> None:
+            manner.read(process, share, hear)
+
+        self._connections.append(_Connection(process, commands(), Heard(self._take), read))
 
     def _take(self, fate: Fate, words: bytes) -> None:
         with self._guard:
@@ -213,23 +212,3 @@ def deal(sizes: Sequence[int], workers: int) -> List[List[int]]:
         shares[worker].append(number)
         heapq.heapreplace(loads, (load + sizes[number] + _FILE_COST, worker))
     return shares
-
-
-def fetch_command(number: int, file: Wanted, name: bytes) -> bytes:
-    """Return the command that fetches a file under a name in lftp's folder, or goes on with what is there of it."""
-    # lftp makes the path of its folder a part of each name that is not absolute, and others can change that path.
-    return b"get -c %s -o %s && echo %s" % (
-        word(b"./" + file.path),
-        word(HERE + name),
-        word(b"ok %d" % number),
-    )
-
-
-# The folder in which lftp began, whatever its path leads to by now.
-HERE = b"/proc/self/cwd/"
-
-
-def _opened(stream: Optional[IO[bytes]]) -> IO[bytes]:
-    if stream is None:
-        raise RuntimeError("lftp was started without a pipe")
-    return stream

@@ -69,14 +69,20 @@ class Job(NamedTuple):
         return "/".join((PARTIAL, _ALL_STAGED, name))
 
 
-def job_of(arguments: Arguments) -> Job:
-    """Return what a step's arguments ask for. Raises AgentError."""
+def group_of(arguments: Arguments) -> Tuple[str, str]:
+    """Return which access the group is to have, and its number or ``own``; '' for both. Raises AgentError."""
     access, group = (
         arguments.matching("group-access", "(read|write)?"),
         arguments.matching("group", "([0-9]+|own)?"),
     )
     if bool(access) != bool(group):
         arguments.needed("group" if access else "group-access")
+    return access, group
+
+
+def job_of(arguments: Arguments) -> Job:
+    """Return what a step's arguments ask for. Raises AgentError."""
+    access, group = group_of(arguments)
     return Job(
         work=os.path.abspath(arguments.needed("work")),
         folder=arguments.needed("folder").encode("utf-8", "surrogateescape"),

@@ -1,17 +1,18 @@
 """How lftp logs in to a facility: settings that leave no default to chance, and the password by stdin alone."""
 
 import os
-import re
+import shutil
 import stat
 import subprocess
 from contextlib import suppress
-from typing import IO, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Optional, Tuple
 
 from beamferry_agent.arguments import Arguments
+from beamferry_agent.census_script import quoted
 from beamferry_agent.environment import tool_environment
 from beamferry_agent.errors import AgentError
 from beamferry_agent.facility_shell import known_words
-from beamferry_agent.sessions import SourceError, word
+from beamferry_agent.log_in_checks import netrc_has, settings_complaint
 from beamferry_agent.tools import Tools
 
 # The names of the arguments that tell of the facility.
@@ -65,6 +66,36 @@ set xfer:disk-full-fatal yes
 """
 
 
+class SourceError(AgentError):
+    """The facility could not be asked, or does not answer as it must.
+
+    ``exit_code``: see ``lftp_complaints.py``. ``words``: lines for people, the tool's and ours, with names as they are.
+    """
+
+    def __init__(self, code: int, words: bytes) -> None:
+        """Take both."""
+        super().__init__(code)
+        self.exit_code = code
+        self._words = words
+
+    def told(self) -> bytes:
+        """Return the words: they are lines already."""
+        return self._words
+
+
+def word(text: bytes) -> bytes:
+    """Return a text as one word of lftp's language, and of sftp's."""
+    return b'"' + text.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
+
+
+# What bash reads before it looks for a script of the question's name.
+_ANSWER = b"""\
+[ -z "${BASH_EXECUTION_STRING+set}" ] && [ ! -e "$0" ] && [ "${0##*/}" != bash ] || return 0
+printf '%%s\\n' "$(<%b)"
+exit 0
+"""
+
+
 class LogIn:
     """A facility and the way to log in there, by a step's arguments.
 
@@ -84,6 +115,8 @@ class LogIn:
         self.words: Tuple[str, ...] = tuple(arguments.text("ssh", "ssh").split())
         self._ca = arguments.text("ca-file")
         self._password = b""
+        self.secret = os.path.abspath(self.secret) if self.secret else ""
+        self._question = os.path.join(os.environ["BEAMFERRY_JOB"], "question")
         if self.transport == "ftps" and self.kind == "ssh":
             raise AgentError("FTP knows no ssh log-in")
         if self.kind == "password" and not self.secret:
@@ -121,6 +154,8 @@ class LogIn:
                 raise SourceError(_LOG_IN, complaint)
         if self.kind == "password":
             self._password = self._read_password()
+            if not self.is_ftp:
+                self._write_answer()
         elif self.kind == "netrc":
             self._look_at_netrc()
 
@@ -146,6 +181,55 @@ class LogIn:
         with open(path, "rb") as file:
             if not netrc_has(file.read(), _bytes(self.host), _bytes(self.account)):
                 raise _no_password("{} has no password for {} at {}".format(path, self.account, self.host))
+
+    def sftp(self) -> Tuple[List[str], Dict[str, str]]:
+        """Return the words that start OpenSSH's sftp, with the same log-in, and what is set in its environment."""
+        path = tool_environment()["PATH"]
+        ssh, bash = shutil.which("ssh", path=path) or "ssh", shutil.which("bash", path=path) or "bash"
+        batch, own = "yes", {}
+        if self.kind == "password":
+            batch = "no"
+            own = {
+                "DISPLAY": ":",
+                "SSH_ASKPASS": bash,
+                "BASH_ENV": self._question,
+                "SSH_ASKPASS_REQUIRE": "force",
+            }
+        options = [
+            "-o",
+            "BatchMode=" + batch,
+            "-o",
+            "NumberOfPasswordPrompts=1",
+            "-o",
+            "User=" + self.account,
+        ]
+        port = ["-o", "Port={}".format(self.port)] if self.port else []
+        # -b would forbid the question: what stands first holds.
+        return ["sftp", "-S", ssh, *options, *self.words[1:], *port, "-b", "-", "--", self.host], own
+
+    def _write_answer(self) -> None:
+        """Write what answers ssh's question for the password.
+
+        ssh has no terminal, so it runs SSH_ASKPASS: this bash, with the question as the name of a script. Bash first
+        reads BASH_ENV, which answers. Nothing of ours has to be executable, as where our files lie nothing may be
+        executed on some hosts. Any other bash that ssh starts, e.g. for a jump host, goes on as if there were no such
+        file.
+        """
+        with open(os.open(self._question, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(_ANSWER % quoted(_bytes(self.secret)))
+        bash = shutil.which("bash", path=tool_environment()["PATH"]) or "bash"
+        done = subprocess.run(
+            (bash, "a question"),
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=tool_environment({"BASH_ENV": self._question}),
+        )
+        if done.stdout.rstrip(b"\n") != self._password:
+            raise _no_password(
+                "the bash of this host does not read BASH_ENV, by which ssh is told the password"
+            )
 
     # --- what lftp is told ------------------------------------------------------------------------------------
 
@@ -173,64 +257,20 @@ class LogIn:
 
 
 def start_lftp(
-    tools: Tools,
-    *,
-    output: Union[int, IO[bytes]],
-    complaints: Union[int, IO[bytes], None],
-    umask: Optional[int] = None,
-    folder: Optional[int] = None,
+    tools: Tools, *, complaints: int, umask: Optional[int] = None, folder: Optional[int] = None
 ) -> "subprocess.Popen[bytes]":
-    """Start lftp, bound in memory, with a pipe for its commands; see ``Tools.start``. Raises OSError, StepEnd."""
+    """Start lftp, bound in memory, with pipes; see ``Tools.start``. Raises OSError, StepEnd.
+
+    ``complaints``: whether they have a pipe of their own.
+    """
     return tools.start(
         ("sh", "-c", _BOUND, "sh", "lftp", "--norc"),
         stdin=subprocess.PIPE,
-        stdout=output,
+        stdout=subprocess.PIPE,
         stderr=complaints,
         umask=umask,
         folder=folder,
     )
-
-
-def netrc_has(content: bytes, host: bytes, account: bytes) -> bool:
-    """Say whether a netrc has a password for an account, or for whatever account, at a host."""
-    words = content.split()
-    here, login = False, b""
-    for at, name in enumerate(words):
-        value = words[at + 1] if at + 1 < len(words) else b""
-        if name == b"machine":
-            here, login = value == host, b""
-        if here and name == b"login":
-            login = value
-        if here and name == b"password" and login in (b"", account):
-            return True
-    return False
-
-
-class _Said(NamedTuple):
-    code: int
-    words: bytes
-
-
-def settings_complaint(words: Sequence[str], host: str) -> bytes:
-    """Return ssh's words where it refuses its own configuration, '' otherwise: lftp hands on the last of them alone."""
-    done = _said([*words, "-G", "--", host])
-    if done.code == 0:
-        return b""
-    # An older ssh knows no -G, and says so in other words.
-    refused = re.search(b" bad configuration options|Bad owner or permissions on ", done.words)
-    return done.words if refused else b""
-
-
-def _said(command: List[str]) -> _Said:
-    done = subprocess.run(
-        command,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env=tool_environment(),
-    )
-    return _Said(done.returncode, done.stderr)
 
 
 def _no_password(reason: str) -> SourceError:

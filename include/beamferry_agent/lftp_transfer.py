@@ -11,7 +11,6 @@ log-in failed, 68 the connection broke again and again, 69 the lists are gone, 7
 """
 
 import os
-import re
 import shutil
 import time
 from contextlib import suppress
@@ -22,12 +21,14 @@ from typing import IO, Iterator, Optional, Sequence, Set, Tuple
 from beamferry_agent.arguments import Arguments
 from beamferry_agent.flushing import flush, note_unflushed
 from beamferry_agent.folders import BlockedError, Folders
-from beamferry_agent.lftp_connections import HERE, PASS_FILES, Passes, Way, fetch_command
+from beamferry_agent.lftp_connections import PASS_FILES, Passes, Way
 from beamferry_agent.lftp_job import NAMES, Job, Opened, job_of, opened, placed_before, read_numbers
 from beamferry_agent.lftp_lists import Wanted, folders_of, is_file_there, read_damaged, wanted_of
 from beamferry_agent.lftp_login import LogIn
-from beamferry_agent.placing import Lines, Placer, Staging, make_folders, staged_name
+from beamferry_agent.lftp_manner import HERE, Fetch
+from beamferry_agent.placing import Placer, Staging, make_folders, staged_name
 from beamferry_agent.refusal import refusal_of
+from beamferry_agent.refusals import Refusals
 from beamferry_agent.step import AT_RDS, STALLED, STOPPED, Progress, Step, StepEnd
 from beamferry_agent.ticker import Ticker
 from beamferry_agent.tools import Tools
@@ -37,8 +38,6 @@ _MIB = 1048576
 # What a trial of the destination writes at most.
 _MOST_TRIED = 16384 * _MIB
 _SETTLE_SECONDS = 1
-# What lftp says of a file that it was refused; the name, which may hold any words, comes last.
-_REFUSED = re.compile(rb"[a-z]*:? ?Access failed: ")
 
 
 def run(step: Step, tools: Tools, words: Sequence[str]) -> None:
@@ -78,8 +77,7 @@ class _Transfer:
         self._passes = Passes(tools, way, self._beat)
         self._ticker: Optional[Ticker] = None
         self._settled, self._settled_at = 0, 0.0
-        self._resumed = self._refused = 0
-        self._refused_words, self._forbidden = Lines(), Lines()
+        self._resumed, self._refusals = 0, Refusals()
 
     def run(self, log_in: LogIn) -> int:
         """Fetch; return the code of the job. Raises StepEnd."""
@@ -107,7 +105,7 @@ class _Transfer:
             passes=passes.passes,
             lost=passes.lost,
             resumed_bytes=self._resumed,
-            refused=self._refused,
+            refused=self._refusals.count,
             changed=placer.changed.count,
         )
 
@@ -171,9 +169,9 @@ class _Transfer:
         while files:
             staged = self._staging.size()
             self._settled = 0
-            self._passes.run(log_in, files, self._command)
+            self._passes.run(log_in, files, Fetch(staged_name))
             self._settle()
-            self._keep_refused()
+            self._refusals.add(self._passes)
             left = self._passes.left()
             files = left + list(islice(coming, PASS_FILES - len(left)))
             if not files:
@@ -184,10 +182,6 @@ class _Transfer:
             # A server counts a connection for a moment after its end.
             self._passes.pause(1)
         return None
-
-    @staticmethod
-    def _command(number: int, file: Wanted) -> bytes:
-        return fetch_command(number, file, staged_name(file))
 
     def _beat(self) -> None:
         if self._ticker is not None:
@@ -201,15 +195,6 @@ class _Transfer:
         fates = self._passes.fates[self._settled :]
         self._settled += len(fates)
         self._placer.settle([self._passes.files[fate.number] for fate in fates if fate.word == "ok"])
-
-    def _keep_refused(self) -> None:
-        self._refused += sum(fate.word == "refused" for fate in self._passes.fates)
-        for words in self._passes.refused_words:
-            self._refused_words.add(words.rstrip(b"\n"))
-            for line in words.split(b"\n"):
-                # When all that the server says is that they are not there, they went away while it was copied.
-                if _REFUSED.match(line) and b"No such file" not in line.split(b" (./", 1)[0]:
-                    self._forbidden.add(line)
 
     def _tick(self) -> None:
         self._tell(self._staging.size())
@@ -233,7 +218,7 @@ class _Transfer:
         # What a failure kept from its place without a word is found here, before what was fetched is removed.
         with Folders(self._places.root) as anew:
             unplaced = sum(not is_file_there(anew, file, None) for _, file in self._todo())
-        if not placer.misplaced.count and unplaced > self._refused + placer.changed.count:
+        if not placer.misplaced.count and unplaced > self._refusals.count + placer.changed.count:
             told = "beamferry: unplaced: files were fetched that are not in their places at RDS ({})"
             step.hear(told.format(unplaced))
             return AT_RDS
@@ -241,8 +226,8 @@ class _Transfer:
         self._remove_staging()
         if placer.misplaced.count:
             return AT_RDS
-        if self._refused:
-            return _UNREADABLE if self._forbidden.count else _CHANGED
+        if self._refusals.count:
+            return _UNREADABLE if self._refusals.forbidden.count else _CHANGED
         return _CHANGED if placer.changed.count else 0
 
     def _refusal(self, size: int) -> str:
@@ -267,9 +252,9 @@ class _Transfer:
 
     def _hear(self, code: int) -> None:
         """Keep what tells why; first what decides, as the middle of a long list is left out."""
-        told = [self._refused_words.told, self._placer.misplaced.told, self._placer.changed.told]
+        told = [self._refusals.words.told, self._placer.misplaced.told, self._placer.changed.told]
         if code == _UNREADABLE:
-            told.insert(0, self._forbidden.told)
+            told.insert(0, self._refusals.forbidden.told)
         if code not in (0, _UNREADABLE, _CHANGED):
             told.append(b"".join(line + b"\n" for line in self._passes.fatal()))
         for each in told:

@@ -16,7 +16,7 @@ _ENDS, IS_FULL = re.compile(_LOST + b"|" + _FULL), re.compile(_FULL)
 _OF_A_FILE = re.compile(rb"^[a-z]+: Access failed: ")
 # A reply of the 400s passes, e.g. "426 Connection closed".
 _PASSES = re.compile(rb"^[a-z]+: Access failed: 4")
-_FATE = re.compile(rb"(ok|same|differs|no) ([0-9]{1,9})\Z")
+_FATE = re.compile(rb"(ok|same|differs|changed|unread|no) ([0-9]{1,9})\Z")
 # Too many connections are no wrong password.
 BUSY = re.compile(rb"421|[Tt]oo many")
 LOG_IN_FAILED = re.compile(rb"Login failed|Certificate|GetPass|[Pp]ermission denied \(|Host key")

@@ -6,7 +6,6 @@ count as many entries as lftp. The same look finds a name that one of the two ca
 A second look that did not take place is told like one that disagrees.
 """
 
-import json
 import os
 import secrets
 import time
@@ -14,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import IO, Callable, Dict, List, NamedTuple, Sequence, Tuple
 
+from beamferry_agent.lftp_login import SourceError
 from beamferry_agent.listing_answers import (
     Judged,
     Scope,
@@ -23,8 +23,7 @@ from beamferry_agent.listing_answers import (
     read_answers,
     read_counts,
 )
-from beamferry_agent.records import read_names
-from beamferry_agent.sessions import Facility, SourceError, failed_session
+from beamferry_agent.sessions import Facility, failed_session
 
 # More connections list no faster, and servers limit those that come at once.
 _CONNECTIONS = 8
@@ -61,7 +60,7 @@ class _Listed(NamedTuple):
 class _Doubt(NamedTuple):
     """Why a folder was not listed, or why its listing is doubted.
 
-    ``line``: for people, see listing.sh. ``words``: what the tool complained of. ``looks``: how often it is worth
+    ``line``: for people, see lftp_dry_run.py. ``words``: what the tool complained of. ``looks``: how often it is worth
     another look. ``broken``: whether the connection was the reason.
     """
 
@@ -92,7 +91,7 @@ class Lister:
         """Take an empty folder for what is kept meanwhile, and how many connections may be open at once."""
         self._facility, self._scope, self._scratch, self._sleep = facility, scope, scratch, sleep
         self._streams = min(streams, _CONNECTIONS)
-        self._entries = self._rounds = 0
+        self.entries = self._rounds = 0
         # One that nobody at the facility can foresee.
         self._mark = "beamferry-{}".format(secrets.token_hex(12)).encode()
 
@@ -120,7 +119,7 @@ class Lister:
         command = b"quote FEAT\n" if self._facility.is_ftp else b"pwd\n"
         for pause in (0, *_PAUSES):
             self._sleep(pause)
-            with self._facility.ask("lftp", command, self._place("first")) as session:
+            with self._facility.ask("lftp", command) as session:
                 features = b"\n".join(islice(lines_of(session.answer), _FEATURES))
             if session.code == 0:
                 break
@@ -183,9 +182,7 @@ class Lister:
         commands = b"".join(lftp_commands(folders, self._mark, self._facility.is_ftp))
         refused: List[bytes] = []
         doubted: Dict[bytes, List[bytes]] = {}
-        with open(spool_name, "wb") as spool, self._facility.ask(
-            "lftp", commands, self._place("lftp")
-        ) as session:
+        with open(spool_name, "wb") as spool, self._facility.ask("lftp", commands) as session:
             for answer in read_answers(lines_of(session.answer), self._mark, folders):
                 if answer.refused:
                     refused.append(answer.folder)
@@ -193,8 +190,7 @@ class Lister:
                 judged = judge(answer, self._scope, self._facility.is_ftp)
                 start = spool.tell()
                 spool.writelines(judged.records)
-                self._entries += len(judged.records)
-                self._tell_progress()
+                self.entries += len(judged.records)
                 if judged.doubts:
                     doubted[answer.folder] = judged.doubts
                 else:
@@ -218,7 +214,7 @@ class Lister:
         rest, restarts = list(folders), 0
         while rest:
             commands = b"".join(b"cd " + self._facility.place(folder) + b"\nls -1a\n" for folder in rest)
-            with self._facility.ask("sftp", commands + b"bye\n", self._place("sftp")) as session:
+            with self._facility.ask("sftp", commands + b"bye\n") as session:
                 counts = read_counts(list(lines_of(session.answer)), session.words, len(rest))
             done = len(counts)
             while done and counts[done - 1] is None:
@@ -244,11 +240,6 @@ class Lister:
     def _place(self, kind: str) -> str:
         return os.path.join(self._scratch, "{}.{}".format(kind, secrets.token_hex(8)))
 
-    def _tell_progress(self) -> None:
-        place = os.path.join(self._scratch, "entries")
-        with open(place, "w", encoding="ascii") as file:
-            file.write("{}\n".format(self._entries))
-
 
 def _words_of(look: _Look) -> List[bytes]:
     return list(dict.fromkeys(doubt.words for doubts in look.doubts.values() for doubt in doubts))
@@ -267,29 +258,3 @@ def _raise_for(look: _Look) -> None:
     code = _BAD_LINE if b"unreadable-line" in kinds else _UNREADABLE if kinds == {b"unlisted"} else _CUT
     told = b"".join(b"beamferry: " + line + b"\n" for line in lines)
     raise SourceError(code, b"".join(_words_of(look)) + told)
-
-
-def list_source(text: str) -> str:
-    """Answer ``{"session", "scratch", "output", "transport", "source", "streams", "tokens"}``: write a census.
-
-    ``session``: the script that logs in, see ``lftp_session.sh``; ``scratch`` has its arguments in ``arguments``, and
-    paths in ``excluded`` and ``chosen``, all NUL-terminated. Writes there ``facts``: "WINDOW ROUND-FOLDERS".
-    Raises SourceError, DamagedListsError.
-    """
-    asked = json.loads(text)
-    scratch = asked["scratch"]
-    lists = {name: _read_list(scratch, name) for name in ("arguments", "excluded", "chosen")}
-    facility = Facility(
-        asked["session"], tuple(lists["arguments"]), asked["transport"], os.fsencode(asked["source"])
-    )
-    scope = Scope(frozenset(lists["excluded"]), frozenset(lists["chosen"]), asked["tokens"] == "yes")
-    with open(asked["output"], "wb") as output:
-        window, rounds = Lister(facility, scope, scratch, int(asked["streams"])).list_all(output)
-    with open(os.path.join(scratch, "facts"), "w", encoding="ascii") as facts:
-        facts.write("{} {}\n".format(window, rounds))
-    return json.dumps({"modify_window": window, "round_folders": rounds})
-
-
-def _read_list(folder: str, name: str) -> List[bytes]:
-    with open(os.path.join(folder, name), "rb") as file:
-        return list(read_names(file))

@@ -6,7 +6,7 @@ from typing import IO, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional
 
 from beamferry_agent.destination import PARTIAL
 from beamferry_agent.errors import DamagedListsError
-from beamferry_agent.sessions import word
+from beamferry_agent.lftp_login import word
 
 # A path has at most 4096 bytes; more than that without a line's end is no listing.
 _LINE_LIMIT = 64 * 1024

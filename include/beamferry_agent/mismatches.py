@@ -84,18 +84,6 @@ def suspect(text: str) -> str:
     return json.dumps({"suspect": len(found)})
 
 
-def select(text: str) -> str:
-    """Answer ``{"list", "paths", "output"}``: write those records of a list whose path is among the paths."""
-    asked = json.loads(text)
-    with open(asked["paths"], "rb") as file:
-        wanted = set(read_names(file))
-    with open(asked["list"], "rb") as records, open(asked["output"], "wb") as output:
-        for record in read_names(records):
-            if record.split(b"//", 1)[0] in wanted:
-                output.write(record + b"\0")
-    return json.dumps({})
-
-
 def _is_here(pair: Pair, path: bytes, spots: List[Spot]) -> bool:
     """Say whether it is this copy that was found to differ, or one that was moved here."""
     copy = os.path.join(pair.destination, path)

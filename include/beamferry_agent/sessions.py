@@ -3,13 +3,18 @@
 import os
 import re
 import subprocess
+import threading
+from contextlib import suppress
 from types import TracebackType
-from typing import IO, Optional, Tuple, Type, Union
+from typing import IO, Callable, List, Optional, Type
 
-from beamferry_agent.errors import AgentError
+from beamferry_agent.facility_shell import opened
+from beamferry_agent.lftp_login import LogIn, SourceError, start_lftp, word
+from beamferry_agent.tools import Tools
 
 # What is kept of a session's complaints.
-_WORDS_LIMIT = 64 * 1024
+_WORDS_LIMIT, _CHUNK = 64 * 1024, 64 * 1024
+_LAST_WORDS_SECONDS = 5
 _REASON_LIMIT = 200
 # A log-in that failed, and not for want of a free connection.
 _LOG_IN = re.compile(
@@ -21,43 +26,37 @@ _BUSY = re.compile(rb"421|[Tt]oo many|maximum number")
 _REFUSED = re.compile(rb"Access failed: (?!4\d\d)")
 
 
-class SourceError(AgentError):
-    """The facility could not be asked, or does not answer as it must.
-
-    ``exit_code``: see ``lftp_complaints.py``. ``words``: lines for people, the tool's and ours, with names as they are.
-    """
-
-    def __init__(self, code: int, words: bytes) -> None:
-        """Take both."""
-        super().__init__(code)
-        self.exit_code = code
-        self._words = words
-
-    def told(self) -> bytes:
-        """Return the words: they are lines already."""
-        return self._words
-
-
 def failed_session(words: bytes) -> SourceError:
     """Return the error of a session that did not come about, or broke, by the tool's words."""
     return SourceError(67 if Facility.tells_refusal(words) else 68, words)
 
 
 class Facility:
-    """A facility that a script logs in to, see ``lftp_session.sh``."""
+    """A facility that a step logs in to."""
 
-    def __init__(self, script: str, arguments: Tuple[bytes, ...], transport: str, source: bytes) -> None:
-        """Take the script, its arguments, ``ftps`` or ``sftp``, and the folder in which sessions begin."""
-        self._script, self._arguments, self._source = script, arguments, source.rstrip(b"/")
-        self.is_ftp = transport == "ftps"
+    def __init__(self, tools: Tools, log_in: LogIn) -> None:
+        """Take what starts sessions, and how they log in."""
+        self._tools, self._log_in = tools, log_in
+        self.is_ftp = log_in.is_ftp
 
-    def ask(self, tool: str, commands: bytes, place: str) -> "Session":
-        """Begin a session of ``lftp`` or ``sftp``; ``place`` names files for what it is asked and complains of."""
-        return Session(("bash", self._script, tool, *self._arguments), commands, place)
+    def ask(self, tool: str, commands: bytes) -> "Session":
+        """Begin a session of ``lftp`` or ``sftp``."""
+        if tool == "lftp":
+            return Session(
+                lambda: start_lftp(self._tools, complaints=subprocess.PIPE), self._log_in.opening() + commands
+            )
+        return Session(self._start_sftp, commands)
+
+    def _start_sftp(self) -> "subprocess.Popen[bytes]":
+        words, own = self._log_in.sftp()
+        return self._tools.start(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, own=own
+        )
 
     def place(self, folder: bytes) -> bytes:
         """Return a folder below the source, from the server's root, as one word of sftp's language."""
-        return word((self._source or b"/") if folder == b"." else self._source + b"/" + folder)
+        source = self._log_in.source
+        return word((source or b"/") if folder == b"." else source + b"/" + folder)
 
     @staticmethod
     def tells_refusal(words: bytes) -> bool:
@@ -67,37 +66,29 @@ class Facility:
         return _LOG_IN.search(told) is not None and _BUSY.search(told) is None
 
 
-def word(text: bytes) -> bytes:
-    """Return a text as one word of lftp's language, and of sftp's."""
-    return b'"' + text.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
-
-
 class Session:
     """One session: read ``answer`` to its end within ``with``; the rest is known afterwards."""
 
-    def __init__(self, command: Tuple[Union[str, bytes], ...], commands: bytes, place: str) -> None:
-        """Take what to run and what to tell it; ``place`` is the beginning of names for files."""
-        self._command, self._commands, self._place = command, commands, place
+    def __init__(self, start: Callable[[], "subprocess.Popen[bytes]"], commands: bytes) -> None:
+        """Take what starts it, and what to tell it."""
+        self._start, self._commands = start, commands
+        self._threads: List[threading.Thread] = []
         self.code = -1
         self.words = b""
 
     def __enter__(self) -> "Session":
         """Start it."""
-        with open(self._place + ".commands", "wb") as file:
-            file.write(self._commands)
-        with open(self._place + ".commands", "rb") as commands, open(self._place + ".words", "wb") as words:
-            self._process = subprocess.Popen(
-                self._command, stdin=commands, stdout=subprocess.PIPE, stderr=words
-            )
+        self._process = self._start()
+        for function in (self._tell, self._keep_words):
+            thread = threading.Thread(target=function, daemon=True)
+            thread.start()
+            self._threads.append(thread)
         return self
 
     @property
     def answer(self) -> IO[bytes]:
         """What the tool prints."""
-        stream = self._process.stdout
-        if stream is None:
-            raise RuntimeError("the session has no answer")
-        return stream
+        return opened(self._process.stdout)
 
     def __exit__(
         self,
@@ -109,11 +100,21 @@ class Session:
         if error is not None:
             self._process.terminate()
         self.answer.close()
-        self.code = self._process.wait()
-        with open(self._place + ".words", "rb") as file:
-            self.words = file.read(_WORDS_LIMIT)
-        os.remove(self._place + ".words")
-        os.remove(self._place + ".commands")
+        code = self._process.wait()
+        self.code = code if code >= 0 else 128 - code
+        for thread in self._threads:
+            # A child of the tool's may hold the pipe for longer.
+            thread.join(_LAST_WORDS_SECONDS)
+
+    def _tell(self) -> None:
+        # It may have ended, and its words tell why.
+        with suppress(OSError), opened(self._process.stdin) as stream:
+            stream.write(self._commands)
+
+    def _keep_words(self) -> None:
+        with opened(self._process.stderr) as stream:
+            for chunk in iter(lambda: os.read(stream.fileno(), _CHUNK), b""):
+                self.words += chunk[: _WORDS_LIMIT - len(self.words)]
 
     @property
     def is_refused(self) -> bool:

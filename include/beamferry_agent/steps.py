@@ -16,7 +16,9 @@ from beamferry_agent.tools import Tools
 # The module of each, which has a function ``run(step, tools, arguments)``.
 STEPS = {
     "dry_run": "dry_run",
+    "lftp_dry_run": "lftp_dry_run",
     "lftp_transfer": "lftp_transfer",
+    "lftp_verify": "lftp_verify",
     "manifest": "manifest_step",
     "transfer": "transfer",
     "verify": "verify_step",

@@ -156,7 +156,7 @@ class Bench:
         """Time our dry run and our transfer."""
         known: tuple[Any, ...] = (str(self.work), self.beamtime, self.site, str(self.secret))
         start = time.monotonic()
-        self._script("lftp_dry_run.sh", lftp.dry_run_arguments(*known, streams=streams))
+        self._script("lftp_dry_run", lftp.dry_run_arguments(*known, streams=streams))
         self._script("lftp_transfer", lftp.transfer_arguments(*known, folder="raw", streams=streams))
         return time.monotonic() - start
 

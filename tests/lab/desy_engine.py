@@ -102,7 +102,7 @@ class DesyEngine(Scripts):
         arguments = lftp.dry_run_arguments(
             str(self.work), self.beamtime, self.site, str(self.secret), self.traits, streams=streams
         )
-        return self.run("lftp_dry_run.sh", arguments)
+        return self.run("lftp_dry_run", arguments)
 
     def transfer_arguments(self, folder: str, *, streams: int = 3) -> tuple[str, ...]:
         return lftp.transfer_arguments(
@@ -131,7 +131,7 @@ class DesyEngine(Scripts):
             streams=streams,
             seed=7,
         )
-        return self.run("lftp_verify.sh", arguments)
+        return self.run("lftp_verify", arguments)
 
     @property
     def listed(self) -> list[bytes]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from engine import Job
 
 from beamferry import lftp
 from beamferry.access import errand
@@ -111,36 +108,21 @@ def test_a_client_that_hangs_ends_the_job(at_desy: Callable[..., DesyEngine]) ->
         lftp.dry_run_arguments(str(engine.work), engine.beamtime, engine.site, str(engine.secret), streams=3)
     )
     arguments[arguments.index("--stall") + 1] = "4"
-    done = engine.run("lftp_dry_run.sh", tuple(arguments))
+    done = engine.run("lftp_dry_run", tuple(arguments))
     assert done.code == 75
     assert not (engine.work / "todo").exists()
 
 
 def test_the_password_is_given_where_nothing_may_be_executed(
-    at_desy: Callable[..., DesyEngine], needs_namespaces: None
+    at_desy: Callable[..., DesyEngine], needs_namespaces: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Homes are mounted so on some hosts: sftp was refused, and the second look left out without a word."""
     engine = at_desy("sftp-password")
-    engine.hand_over()
-    arguments = lftp.dry_run_arguments(
-        str(engine.work), engine.beamtime, engine.site, str(engine.secret), streams=3
-    )
     script = 'mount --bind "$1" "$1" && mount -o remount,bind,noexec "$1" && shift && exec "$@"'
-    inside = ("bash", str(engine.installed / "lftp_dry_run.sh"), *arguments)
-    process = subprocess.Popen(
-        ("unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh", str(engine.job), *inside),
-        env=os.environ
-        | {
-            "HOME": str(engine.home),
-            "BEAMFERRY_JOB": str(engine.job),
-            "PATH": f"{engine.shims}:{os.environ['PATH']}",
-            # An account may have it: bash would not read BASH_ENV then.
-            "POSIXLY_CORRECT": "1",
-        },
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    done = Job(engine, process).outcome()
+    engine.inside = ("unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh", str(engine.job))
+    # An account may have it: bash would not read BASH_ENV then.
+    monkeypatch.setenv("POSIXLY_CORRECT", "1")
+    done = engine.dry_run()
     assert (done.code, done.errors) == (0, "")
     assert len(engine.listed) > KEPT
 

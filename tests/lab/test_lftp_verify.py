@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,9 +25,9 @@ from beamferry_agent.records import decode_name, read_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from desy_engine import DesyEngine
+    from engine import Job
     from engine import Outcome as Ended
 
     from beamferry.lab.desy import Desy
@@ -33,6 +36,26 @@ if TYPE_CHECKING:
 OWN = "own"
 LARGE = "processed/own/large.nxs"
 SMALL = "processed/own/small.nxs"
+
+
+# An lftp that is killed once it has said so much.
+KILLED = """#!{}
+import os, subprocess, sys
+killed, lftp = {!r}, {!r}
+if os.path.exists(killed):
+    os.execv(lftp, [lftp, *sys.argv[1:]])
+process = subprocess.Popen([lftp, *sys.argv[1:]], stdout=subprocess.PIPE)
+said = 0
+while chunk := os.read(process.stdout.fileno(), 65536):
+    said += len(chunk)
+    while chunk:
+        chunk = chunk[os.write(1, chunk):]
+    if said > 200_000:
+        process.kill()
+        os.mkdir(killed)
+        sys.exit(137)
+sys.exit(process.wait())
+"""
 
 
 def bring_home(engine: DesyEngine, *names: str) -> DesyEngine:
@@ -67,6 +90,11 @@ def flip(path: Path, at: int = 0) -> None:
 
 def verify(engine: DesyEngine, how: Level = Level.FULL, /, **changed: Any) -> Ended:
     """Run the comparison, some of its arguments changed: ``stall=SECONDS``."""
+    return started(engine, how, **changed).outcome()
+
+
+def started(engine: DesyEngine, how: Level = Level.FULL, /, **changed: Any) -> Job:
+    """Start it."""
     engine.hand_over()
     arguments = list(
         lftp.verify_arguments(
@@ -78,7 +106,7 @@ def verify(engine: DesyEngine, how: Level = Level.FULL, /, **changed: Any) -> En
             arguments[arguments.index(f"--{name}") + 1] = str(value)
         else:
             arguments += [f"--{name}", str(value)]
-    return engine.run("lftp_verify.sh", tuple(arguments))
+    return engine.start("lftp_verify", tuple(arguments))
 
 
 def items(engine: DesyEngine, name: str) -> list[str]:
@@ -93,8 +121,8 @@ def verdict(engine: DesyEngine, done: Ended, level: Level) -> Verdict:
 
 def between(engine: DesyEngine, command: str) -> None:
     """Let something happen after both ends were listed and before their contents are compared."""
-    shim = engine.shims / "uniq"
-    shim.write_text(f'#!/bin/sh\ncase "$*" in "-z -d"*) {command} ;; esac\nexec /usr/bin/uniq "$@"\n')
+    shim = engine.shims / "sync"
+    shim.write_text(f'#!/bin/sh\ncase "$*" in "-f /") {command} ;; esac\nexec {shutil.which("sync")} "$@"\n')
     shim.chmod(0o755)
 
 
@@ -304,14 +332,9 @@ def test_an_lftp_that_is_killed_is_no_difference_and_no_change(
         own(folder)
         engine = bring_home(at_desy(settings={"folders": ["processed"]}))
         killed = engine.folder / "killed"
-        shim = engine.shims / "cmp"
-        # In the middle of the first file: a pipe holds less.
-        shim.write_text(
-            f"#!/bin/sh\nif mkdir '{killed}' 2>/dev/null; then\n  number=$$\n"
-            '  while [ "$(ps -o comm= -p "$number")" != lftp ]; do\n'
-            "    number=$(ps -o ppid= -p \"$number\" | tr -d ' ')\n  done\n"
-            '  kill -9 "$number"\nfi\nexec /usr/bin/cmp "$@"\n'
-        )
+        shim = engine.shims / "lftp"
+        # In the middle of the first file: no listing is as long.
+        shim.write_text(KILLED.format(sys.executable, str(killed), shutil.which("lftp")))
         shim.chmod(0o755)
         done = verify(engine, streams=1)
     assert killed.exists()
@@ -347,29 +370,25 @@ def test_the_limit_is_shared_by_the_connections_and_names_are_no_arguments(
     with Folder(desy, OWN) as folder:
         own(folder)
         engine = bring_home(at_desy(settings={"folders": ["processed"]}))
-        asked, seen = engine.folder / "asked", engine.folder / "seen"
-        # Which cmp this is matters to none of its neighbours in the list; a machine has other tools that read
-        # long lists of their own, so only processes of this job are looked at.
-        look = f"""for job in $(grep -lz -e '^BEAMFERRY_JOB=' /proc/[0-9]*/environ 2>/dev/null); do
-            tr '\\0' ' ' <"${{job%/*}}/cmdline"; echo
-        done >>'{seen}' 2>/dev/null
-        exec /usr/bin/cmp "$@"
-        """
-        for tool, text in (
-            ("lftp", f"tee -a '{asked}' | /usr/bin/lftp \"$@\""),
-            ("cmp", look),
-        ):
-            shim = engine.shims / tool
-            shim.write_text(f"#!/bin/sh\n{text}\n")
-            shim.chmod(0o755)
-        done = verify(engine, limit=3_000_000)
+        asked = engine.folder / "asked"
+        shim = engine.shims / "lftp"
+        shim.write_text(f"#!/bin/sh\ntee -a '{asked}' | {shutil.which('lftp')} \"$@\"\n")
+        shim.chmod(0o755)
+        job = started(engine, limit=3_000_000)
+        shown: set[bytes] = set()
+        while job.process.poll() is None:
+            for process in Path("/proc").glob("[0-9]*"):
+                # A machine has other tools that read long lists of their own: only this job's are looked at.
+                with suppress(OSError):
+                    if os.getpgid(int(process.name)) == job.process.pid:
+                        shown.add((process / "cmdline").read_bytes())
+        done = job.outcome()
     assert (done.code, done.result["content_mismatches"]) == (0, 0)
     said = asked.read_text()
     assert said.count("set net:limit-rate 1500000") == 2
     assert "cat " in said
-    shown = seen.read_text(errors="replace").splitlines()
-    assert any("cmp" in line for line in shown), "the job's own processes were looked at"
-    assert [line for line in shown if "own/" in line] == []
+    assert any(text.endswith(b"lftp\0--norc\0") for text in shown), "the job's own processes were looked at"
+    assert [text for text in shown if b"own/" in text] == []
 
 
 @pytest.mark.parametrize(

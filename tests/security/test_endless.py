@@ -160,7 +160,7 @@ def test_a_listing_by_sftp_ends(
         lftp.dry_run_arguments(str(engine.work), engine.beamtime, engine.site, str(engine.secret), streams=2)
     )
     arguments[arguments.index("--stall") + 1] = "4"
-    job = engine.start("lftp_dry_run.sh", tuple(arguments))
+    job = engine.start("lftp_dry_run", tuple(arguments))
     assert bounds(job) == {1024 * MIB}
     done = job.outcome()
     assert done.code in {68, 75}

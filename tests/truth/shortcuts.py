@@ -35,9 +35,7 @@ esac
 _ASKS = """\
 #!/bin/bash
 case $2,${3##*/},$4 in
-  *,agent.pyz,compare | *,agent.pyz,forget | *,agent.pyz,mark | *,agent.pyz,publish | *,agent.pyz,recall) ;;
-  *,agent.pyz,remember | *,agent.pyz,select | *,agent.pyz,suspect | *,agent.pyz,resolve) ;;
-  *,agent.pyz,prepare) ;;
+  *,agent.pyz,compare | *,agent.pyz,publish | *,agent.pyz,resolve) ;;
   # What starts programs of its own does so for real.
   *) exec /usr/bin/python3 "$@" ;;
 esac

@@ -33,7 +33,7 @@ KEEPS_ALL = Facts({"keeps_modes": "yes", "keeps_times": "yes", "keeps_links": "y
 def test_the_limit_holds_for_a_comparison_that_fetches_anew(chosen: int | None, told: str) -> None:
     calls = engine(DESY, Site(destination_root="/rds"), "~/.beamferry/secret")
     script, arguments = calls.verify(KEEPS_ALL, Choice(2, chosen, Level.FULL, 10), seed=1)
-    assert script == "lftp_verify.sh"
+    assert script == "lftp_verify"
     assert arguments[arguments.index("--limit") + 1] == told
 
 

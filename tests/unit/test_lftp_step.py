@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from beamferry_agent.errors import DamagedListsError
 from beamferry_agent.folders import BlockedError, Folders
-from beamferry_agent.lftp_connections import deal, fetch_command
+from beamferry_agent.lftp_connections import deal
 from beamferry_agent.lftp_lists import Wanted, records_of, wanted_of
-from beamferry_agent.lftp_login import netrc_has
+from beamferry_agent.lftp_manner import Fetch
 from beamferry_agent.lftp_words import Fate, Heard
+from beamferry_agent.log_in_checks import netrc_has
 from beamferry_agent.placing import Lines, Placer, Staging, make_folders, staged_name
 
 if TYPE_CHECKING:
@@ -117,8 +118,11 @@ def test_each_file_is_dealt_out_once_the_largest_first(sizes: list[int], workers
 
 
 def test_a_name_is_one_word_of_lftp() -> None:
-    command = fetch_command(7, Wanted(b'a\\b"; !rm -rf x', 1, 2), b"1-2-3-4")
-    assert command == b'get -c "./a\\\\b\\"; !rm -rf x" -o "/proc/self/cwd/1-2-3-4" && echo "ok 7"'
+    command = Fetch(lambda _: b"1-2-3-4").line(7, Wanted(b'a\\b"; !rm -rf x', 1, 2))
+    assert (
+        command
+        == b'get -c "./a\\\\b\\"; !rm -rf x" -o "/proc/self/cwd/1-2-3-4" && echo "ok 7" || echo "no 7"\n'
+    )
 
 
 def test_a_version_before_this_one_is_continued() -> None:

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154  # the sourcing script reads what is set here, and sets what is read
-# What the scripts that run lftp share: the facility's arguments, settings that leave no default to chance, a log-in
-# whose password is in no argument and no environment, and lftp's quoting. To be sourced after progress.sh.
+# The probe's log-in by lftp: the facility's arguments, settings that leave no default to chance, a password that is in
+# no argument and no environment, and lftp's quoting. As lftp_login.py of the agent has them. To be sourced.
 
 # shellcheck source=include/beamferry/remote/ssh.sh
 . "$here/ssh.sh"
