@@ -4,11 +4,12 @@ import os
 from contextlib import ExitStack
 from typing import Callable, Optional, Sequence, Tuple
 
-from beamferry_agent.census import Compared, Listing, compare_censuses, sort_records
+from beamferry_agent.census import Compared, Listing, compare_censuses, keep_records, sort_records
 from beamferry_agent.census_script import NOT_ENTERED, copy_script, readable
-from beamferry_agent.copy_reading import can_enter, count_partials
+from beamferry_agent.copy_reading import can_enter, count_files
+from beamferry_agent.folders import BlockedError, Folders
 from beamferry_agent.reading_words import OF_RDS, UNREAD
-from beamferry_agent.records import count_records, encode_name
+from beamferry_agent.records import count_records, decode_name, encode_name, read_names
 from beamferry_agent.step import Step, StepEnd
 from beamferry_agent.together import together
 from beamferry_agent.tools import Tools
@@ -29,6 +30,8 @@ class BothCensuses:
         """
         self._step, self._tools, self._folder, self._destination = step, tools, copy, destination
         self._out, self._scratch = out, scratch
+        # Which records of the copy count, where not all do.
+        self.has: Optional[Callable[[bytes], bool]] = None
         self._source = Listing(self._path("source.raw"), self._path("source.errors"))
         self._copy = Listing(self._path("destination.raw"), self._path("destination.errors"))
 
@@ -39,6 +42,10 @@ class BothCensuses:
     def complaints(self) -> Tuple[Sequence[str], Sequence[str]]:
         """Files with what was complained of at the facility, and here."""
         return (self._source.complaints,), (self._copy.complaints,)
+
+    def tell_source(self, entries: int) -> None:
+        """Take how many entries of the source were listed, where it is not listed by a script."""
+        self._source.entries = entries
 
     def count(self) -> int:
         """Return how many entries were listed; both ends together, halved: each has about as many as the other."""
@@ -77,6 +84,9 @@ class BothCensuses:
     def compare(self, check: Callable[[], None]) -> Compared:
         """Sort what was listed, and find what only one end has. Raises DamagedListsError, StepEnd."""
         lists = {"source.raw": "source.census", "destination.raw": "destination.census", "closed": "closed"}
+        if self.has is not None:
+            for name in ("destination.raw", "closed"):
+                keep_records(self._path(name), self.has)
         together(check, [self._sorting(raw, name) for raw, name in lists.items()])
         for raw in lists:
             os.unlink(self._path(raw))
@@ -102,9 +112,19 @@ class BothCensuses:
 
     def count_partials(self) -> int:
         """Return how many files the transfer's own folders have. Raises StepEnd."""
+        if self._folder is None:
+            return 0
+        with open(os.path.join(self._out, "partials"), "rb") as partials, Folders(self._folder) as folders:
+            # As find has them, below the folder it began in.
+            return sum(self._count_below(folders, path[len(b"./") :]) for path in read_names(partials))
+
+    def _count_below(self, folders: Folders, path: bytes) -> int:
         try:
-            return count_partials(self._folder, os.path.join(self._out, "partials"))
+            return count_files(folders.enter(path))
+        except (BlockedError, FileNotFoundError):
+            # It went away meanwhile.
+            return 0
         except OSError as error:
-            reason = os.strerror(error.errno or 0)
-            self._step.hear(OF_RDS + encode_name("find: {}: {}".format(self._destination, reason)))
+            words = "find: {}: {}".format(decode_name(path), os.strerror(error.errno or 0))
+            self._step.hear(OF_RDS + encode_name(words))
             raise StepEnd(UNREAD)

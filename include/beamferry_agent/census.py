@@ -1,7 +1,8 @@
 """What both ends hold: each is listed by a script, the lists are sorted, and compared record by record."""
 
+import os
 import subprocess
-from typing import IO, Dict, NamedTuple, Optional
+from typing import IO, Callable, Dict, NamedTuple, Optional
 
 from beamferry_agent.census_script import UNSAFE
 from beamferry_agent.errors import DamagedListsError
@@ -22,13 +23,13 @@ class Listing:
     """One end's listing on its way: ``entries`` came, ``unsafe`` of them have a mode that RDS does not get."""
 
     def __init__(self, raw: str, complaints: str) -> None:
-        """Name the file for what is listed, and the one for complaints."""
-        self._raw, self.complaints = raw, complaints
+        """Name the file ``raw`` for what is listed, and the one for complaints."""
+        self.raw, self.complaints = raw, complaints
         self.entries = self.unsafe = self._looked_at = 0
 
     def of_source(self, shell: FacilityShell, script: bytes) -> int:
         """List the source by a ``source_script``; return its exit code, see ``Answer``."""
-        with open(self._raw, "wb") as raw, shell.ask(
+        with open(self.raw, "wb") as raw, shell.ask(
             SAY_MARK + script, self.complaints, _LISTING_LIMIT
         ) as answer:
             rest = b""
@@ -47,10 +48,10 @@ class Listing:
 
     def of_copy(self, tools: Tools, script: bytes, folder: int) -> int:
         """List the copy by a ``copy_script`` in its folder; return the exit code. Raises OSError."""
-        place = self._raw + ".sh"
+        place = self.raw + ".sh"
         with open(place, "wb") as file:
             file.write(script)
-        with open(place, "rb") as stdin, open(self._raw, "wb") as raw:
+        with open(place, "rb") as stdin, open(self.raw, "wb") as raw:
             process = tools.start(
                 ("sh", "-s"), stdin=stdin, stdout=raw, stderr=subprocess.PIPE, folder=folder
             )
@@ -59,16 +60,24 @@ class Listing:
 
     def of_nothing(self) -> int:
         """Tell of a folder that is not there."""
-        with open(self._raw, "wb"), open(self.complaints, "wb"):
+        with open(self.raw, "wb"), open(self.complaints, "wb"):
             return 0
 
     def look(self) -> None:
         """Count the entries that the copy's listing has by now."""
-        with open(self._raw, "rb") as raw:
+        with open(self.raw, "rb") as raw:
             raw.seek(self._looked_at)
             for chunk in iter(lambda: raw.read(_CHUNK), b""):
                 self._looked_at += len(chunk)
                 self.entries += chunk.count(b"\0")
+
+
+def keep_records(path: str, has: Callable[[bytes], bool]) -> None:
+    """Keep those records of a list that count. Raises DamagedListsError."""
+    kept = path + ".kept"
+    with open(path, "rb") as records, open(kept, "wb") as file:
+        file.writelines(record + b"\0" for record in read_names(records) if has(record))
+    os.replace(kept, path)
 
 
 def sort_records(step: Step, tools: Tools, listed: str, output: str, scratch: str) -> None:

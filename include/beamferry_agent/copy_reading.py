@@ -5,11 +5,10 @@ import hashlib
 import os
 import stat
 from contextlib import suppress
-from typing import Callable, NamedTuple, Optional, Tuple
+from typing import Callable, NamedTuple, Optional, Union
 
 from beamferry_agent.folders import BlockedError, Folders
 from beamferry_agent.places import ForeignError, place_error
-from beamferry_agent.records import read_names
 
 _PASSED = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A named pipe is not waited for.
@@ -86,28 +85,25 @@ class CopyReader:
         try:
             if not stat.S_ISREG(os.fstat(file).st_mode):
                 return _OTHER
-            is_cached = from_storage and not _leave_the_cache(file)
+            is_cached = from_storage and not leave_the_cache(file)
             return Read(self._hash(file), is_cached=is_cached)
         except OSError as error:
             return _unread(error)
         finally:
             os.close(file)
 
-    def open(self, path: bytes) -> Tuple[int, Read]:
-        """Open a file to be read from the storage by somebody else.
-
-        Returns its descriptor, -1 where it cannot be read, and what is known of it so far.
-        """
+    def open(self, path: bytes) -> Union[int, Read]:
+        """Open a file to be read from the storage by somebody else, or return why it cannot be read."""
         try:
             file = self._open(path)
-            if stat.S_ISREG(os.fstat(file).st_mode):
-                return file, Read(None, is_cached=not _leave_the_cache(file))
         except BlockedError:
-            return -1, _OTHER
+            return _OTHER
         except OSError as error:
-            return -1, _unread(error)
+            return _unread(error)
+        if stat.S_ISREG(os.fstat(file).st_mode):
+            return file
         os.close(file)
-        return -1, _OTHER
+        return _OTHER
 
     def _hash(self, file: int) -> str:
         digest, buffer = hashlib.sha256(), self._buffer
@@ -128,7 +124,7 @@ class CopyReader:
         self._folders.forget()
 
 
-def _leave_the_cache(file: int) -> bool:
+def leave_the_cache(file: int) -> bool:
     """Take a file out of this machine's page cache; what was written has to be flushed before."""
     try:
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -156,20 +152,3 @@ def count_files(folder: int) -> int:
         for _, _, names, here in os.fwalk(".", onerror=refuse, dir_fd=folder)
         for name in names
     )
-
-
-def count_partials(copy: Optional[int], partials: str) -> int:
-    """Return how many files the transfer's own folders of a copy have; ``partials`` lists them. Raises OSError."""
-    if copy is None:
-        return 0
-    with open(partials, "rb") as names, Folders(copy) as folders:
-        # As find has them, below the folder it began in.
-        return sum(_count_below(folders, path[len(b"./") :]) for path in read_names(names))
-
-
-def _count_below(folders: Folders, path: bytes) -> int:
-    try:
-        return count_files(folders.enter(path))
-    except (BlockedError, FileNotFoundError):
-        # It went away meanwhile.
-        return 0

@@ -1,20 +1,14 @@
 """Censuses of a facility that is reached by lftp, and of the copy of what an entry wants of it."""
 
-import os
 import re
-from typing import Callable, FrozenSet, NamedTuple, Optional, Sequence
+from typing import FrozenSet, NamedTuple, Optional, Sequence
 
 from beamferry_agent.arguments import Arguments
-from beamferry_agent.census import Listing, sort_records
-from beamferry_agent.census_script import NOT_ENTERED, SOME_UNREAD, Unless, copy_script
-from beamferry_agent.copy_reading import can_enter
 from beamferry_agent.lftp_login import LogIn
 from beamferry_agent.listing import Lister
 from beamferry_agent.listing_answers import Scope
-from beamferry_agent.records import encode_name, read_names
+from beamferry_agent.records import encode_name
 from beamferry_agent.sessions import Facility
-from beamferry_agent.step import Step
-from beamferry_agent.together import together
 from beamferry_agent.tools import Tools
 
 SCOPE_NAMES = ("exclude", "folder", "tokens")
@@ -66,9 +60,9 @@ class Source(NamedTuple):
 class SourceCensus:
     """Lists a source; ``entries`` came so far."""
 
-    def __init__(self, step: Step, tools: Tools, scratch: str) -> None:
+    def __init__(self, tools: Tools, scratch: str) -> None:
         """Take an empty folder for what is on its way."""
-        self._step, self._tools, self._scratch = step, tools, scratch
+        self._tools, self._scratch = tools, scratch
         self._lister: Optional[Lister] = None
 
     @property
@@ -76,67 +70,9 @@ class SourceCensus:
         """How many entries were listed so far."""
         return 0 if self._lister is None else self._lister.entries
 
-    def make(self, log_in: LogIn, wish: Wish, streams: int, output: str, check: Callable[[], None]) -> Source:
-        """Write the census. Raises SourceError, DamagedListsError, StepEnd; ``check``: see ``together``."""
+    def make(self, log_in: LogIn, wish: Wish, streams: int, output: str) -> Source:
+        """Write the census, unsorted. Raises SourceError, DamagedListsError, StepEnd."""
         scope = Scope(frozenset(wish.exclude), wish.folders, wish.tokens)
         self._lister = lister = Lister(Facility(self._tools, log_in), scope, self._scratch, streams)
-        raw = os.path.join(self._scratch, "source.raw")
-
-        def listed() -> Source:
-            with open(raw, "wb") as file:
-                return Source(*lister.list_all(file))
-
-        (source,) = together(check, [listed])
-        sort_records(self._step, self._tools, raw, output, self._scratch)
-        os.unlink(raw)
-        return source
-
-
-class CopyCensus:
-    """Lists a copy, ``copy`` being the folder, open to be passed, None where nothing was ever fetched."""
-
-    def __init__(self, step: Step, tools: Tools, copy: Optional[int], destination: str, scratch: str) -> None:
-        """Take it, its path, and a folder for what is on its way."""
-        self._step, self._tools, self._copy, self._destination = step, tools, copy, destination
-        self._scratch = scratch
-        self.complaints = os.path.join(scratch, "destination.errors")
-
-    def make(
-        self,
-        exclude: Sequence[bytes],
-        partials: str,
-        unless: Optional[Unless],
-        output: str,
-        has: Optional[Callable[[bytes], bool]] = None,
-    ) -> int:
-        """Write the census; return the exit code of what lists it. Raises StepEnd.
-
-        ``partials``: the file that gets the transfer's own folders. ``has``: which records are kept.
-        """
-        raw = os.path.join(self._scratch, "destination.raw")
-        listing, code = Listing(raw, self.complaints), 0
-        reason = None if self._copy is None else can_enter(self._copy)
-        if self._copy is None:
-            listing.of_nothing()
-        elif reason is not None:
-            with open(self.complaints, "wb") as file:
-                file.write(encode_name("find: {}: {}\n".format(self._destination, reason)))
-            return NOT_ENTERED
-        else:
-            code = listing.of_copy(
-                self._tools, copy_script(exclude, encode_name(partials), unless), self._copy
-            )
-        if code in (0, SOME_UNREAD):
-            self.keep(raw, output, has)
-        return code
-
-    def keep(self, raw: str, output: str, has: Optional[Callable[[bytes], bool]] = None) -> None:
-        """Sort what is kept of a list. Raises StepEnd."""
-        kept = raw
-        if has is not None:
-            kept = raw + ".kept"
-            with open(raw, "rb") as records, open(kept, "wb") as file:
-                file.writelines(record + b"\0" for record in read_names(records) if has(record))
-        sort_records(self._step, self._tools, kept, output, self._scratch)
-        for path in {raw, kept}:
-            os.unlink(path)
+        with open(output, "wb") as file:
+            return Source(*lister.list_all(file))

@@ -2,15 +2,18 @@
 
 import os
 from itertools import islice
-from typing import IO, Callable, Dict, Iterator, List, Optional
+from typing import IO, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from beamferry_agent.census import sort_records
+from beamferry_agent.content import Content, Lists
+from beamferry_agent.copy_reading import OTHER
 from beamferry_agent.lftp_connections import PASS_FILES, Passes, Way
 from beamferry_agent.lftp_content import Compare, Digest
 from beamferry_agent.lftp_lists import Wanted
 from beamferry_agent.lftp_login import LogIn
+from beamferry_agent.places import ForeignError
 from beamferry_agent.reading_words import UNREAD, VANISHED
-from beamferry_agent.records import read_names, size_of
+from beamferry_agent.records import decode_name, read_names, size_of
 from beamferry_agent.step import Progress, Step
 from beamferry_agent.tools import Tools
 
@@ -19,25 +22,29 @@ _COMPARED = ("same", "differs")
 _GONE = b"No such file"
 
 
-class Contents:
-    """The content of a list of records PATH//f//SIZE.
+class OverLftp(Content):
+    """Content that is fetched once more, and compared as it comes."""
 
-    ``code``: 23 where something could not be read, 24 where something went away or changed meanwhile, else 0.
-    ``cached``: copies that may have come from this machine's memory.
-    """
-
-    def __init__(self, step: Step, tools: Tools, copy: int, chosen: str, *, streams: int, limit: int) -> None:
-        """``copy``: the destination, open to be passed. Raises DamagedListsError."""
-        self._step, self._tools, self._copy, self._chosen = step, tools, copy, chosen
+    def __init__(
+        self,
+        step: Step,
+        tools: Tools,
+        log_in: LogIn,
+        copy: int,
+        chosen: str,
+        streams: int,
+        limit: int,
+        lists: Lists,
+    ) -> None:
+        """``limit``: bytes per second of all connections, 0 for none. Raises DamagedListsError."""
+        super().__init__(tools, copy, chosen, streams, lists)
+        self._step, self._log_in, self._open_copy = step, log_in, copy
         self._check: Callable[[], None] = lambda: None
         self._passes = Passes(tools, Way(streams, limit), self._beat)
-        self._files = self._bytes = self._files_done = self._bytes_done = 0
-        with open(chosen, "rb") as records:
-            for file in _wanted(records):
-                self._files, self._bytes = self._files + 1, self._bytes + file.size
         self._seen, self._is_counted = 0, True
         self._differing: List[Wanted] = []
-        self.cached = self.code = 0
+        self._cached = self._code = 0
+        self._led_away: Optional[bytes] = None
 
     @property
     def lost(self) -> int:
@@ -47,7 +54,24 @@ class Contents:
     @property
     def progress(self) -> Progress:
         """How many files and bytes are compared."""
-        return Progress(self._bytes_done, self._bytes, self._files_done, self._files)
+        return Progress(self.compared_bytes, self.chosen.bytes, self.compared, self.chosen.files)
+
+    @property
+    def complaints(self) -> Tuple[Sequence[str], Sequence[str]]:
+        """None lie in files: they are heard as they come."""
+        return (), ()
+
+    @property
+    def cached(self) -> int:
+        """See ``Content``."""
+        return self._cached
+
+    @property
+    def led_away(self) -> Optional[ForeignError]:
+        """See ``Content``."""
+        if self._led_away is None:
+            return None
+        return ForeignError("{}: {}".format(decode_name(self._led_away), OTHER))
 
     def _beat(self) -> None:
         self._check()
@@ -55,33 +79,34 @@ class Contents:
         self._seen += len(fates)
         for fate in fates:
             if self._is_counted and fate.word in _COMPARED:
-                self._files_done += 1
-                self._bytes_done += self._passes.files[fate.number].size
+                self.compared += 1
+                self.compared_bytes += self._passes.files[fate.number].size
 
-    def compare(self, log_in: LogIn, check: Callable[[], None], out: str, scratch: str) -> Optional[int]:
-        """Write ``sampled`` and ``mismatches``; return the job's code where it cannot go on.
-
-        Raises DamagedListsError, StepEnd; ``check``: see ``Ticker``.
-        """
+    def run(self, check: Callable[[], None]) -> int:
+        """See ``Content``."""
         self._check = check
-        lists = {name: os.path.join(scratch, name + ".raw") for name in ("sampled", "mismatches")}
-        with open(self._chosen, "rb") as records, open(lists["sampled"], "wb") as sampled, open(
+        lists = {name: self.path(name + ".raw") for name in ("sampled", "mismatches")}
+        with open(self.list, "rb") as records, open(lists["sampled"], "wb") as sampled, open(
             lists["mismatches"], "wb"
         ) as mismatches:
-            code = self._run_passes(log_in, _wanted(records), sampled, mismatches)
+            code = self._run_passes(_wanted(records), sampled, mismatches)
         for name, raw in lists.items():
-            sort_records(self._step, self._tools, raw, os.path.join(out, name), scratch)
-        return code
+            sort_records(self._step, self.tools, raw, os.path.join(self.lists.out, name), self.lists.scratch)
+        if code is not None:
+            return code
+        self.mismatches = len(self._differing)
+        self._read_again()
+        return self._code
 
     def _run_passes(
-        self, log_in: LogIn, coming: Iterator[Wanted], sampled: IO[bytes], mismatches: IO[bytes]
+        self, coming: Iterator[Wanted], sampled: IO[bytes], mismatches: IO[bytes]
     ) -> Optional[int]:
         passes = self._passes
         files = list(islice(coming, PASS_FILES))
         while files:
             self._seen = 0
-            manner = Compare(files, self._copy)
-            passes.run(log_in, files, manner)
+            manner = Compare(files, self._open_copy)
+            passes.run(self._log_in, files, manner)
             self._beat()
             self._keep(manner, sampled, mismatches)
             left = passes.left()
@@ -105,35 +130,35 @@ class Contents:
                 self._differing.append(file)
             elif fate.word == "changed":
                 changed.append(b"beamferry: changed: " + file.path + b"\n")
-        self.cached += manner.cached
+        self._cached += manner.cached
+        self._led_away = self._led_away or manner.led_away
         unread = [line + b"\n" for line in manner.unread]
         for lines in (unread, changed, passes.refused_words):
             self._step.hear(b"".join(lines))
         # The name stands behind the reason, and may look like one.
         reasons = (line.split(b" (./", 1)[0] for words in passes.refused_words for line in words.splitlines())
         if unread or any(_GONE not in reason for reason in reasons):
-            self.code = UNREAD
+            self._code = UNREAD
         elif passes.refused_words or changed:
-            self.code = self.code or VANISHED
+            self._code = self._code or VANISHED
 
-    def read_again(self, log_in: LogIn, check: Callable[[], None], out: str) -> None:
-        """Read at the source twice more what differs, and write ``unstable``.
+    def _read_again(self) -> None:
+        """Read at the source twice more what differs: bytes that come out differently each time are no fault of RDS.
 
-        Bytes that come out differently each time are no fault of RDS. A file that could not be read both times stays a
-        plain difference. Raises StepEnd.
+        A file that could not be read both times stays a plain difference.
         """
-        self._check, self._is_counted = check, False
+        self._is_counted = False
         sums: List[Dict[bytes, bytes]] = []
         for _ in range(_READINGS):
             sums.append({})
-            self._read_once(log_in, sums[-1])
+            self._read_once(sums[-1])
         first, second = sums
-        with open(os.path.join(out, "unstable"), "wb") as unstable:
-            for path in sorted(first):
-                if second.get(path, first[path]) != first[path]:
-                    unstable.write(path + b"\0")
+        found = sorted(path for path in first if second.get(path, first[path]) != first[path])
+        self.unstable = len(found)
+        with open(os.path.join(self.lists.out, "unstable"), "wb") as unstable:
+            unstable.writelines(path + b"\0" for path in found)
 
-    def _read_once(self, log_in: LogIn, sums: Dict[bytes, bytes]) -> None:
+    def _read_once(self, sums: Dict[bytes, bytes]) -> None:
         left: List[Wanted] = self._differing
         for attempt in range(_TRIES):
             wanted, left = left, []
@@ -141,7 +166,7 @@ class Contents:
                 files = wanted[begin : begin + PASS_FILES]
                 self._passes.pause(attempt)
                 self._seen = 0
-                self._passes.run(log_in, files, Digest(files, sums))
+                self._passes.run(self._log_in, files, Digest(files, sums))
                 left += self._passes.left()
 
 

@@ -5,7 +5,7 @@ import os
 import threading
 from typing import Dict, List, Optional, Sequence
 
-from beamferry_agent.copy_reading import CopyReader
+from beamferry_agent.copy_reading import CopyReader, Read, leave_the_cache
 from beamferry_agent.lftp_lists import Wanted
 from beamferry_agent.marked_content import Marked, Reader, Reading
 
@@ -26,6 +26,7 @@ class Compare(Marked):
     """Each file is compared with its copy.
 
     ``unread``: lines on copies that cannot be read. ``cached``: how many may have come from this machine's memory.
+    ``led_away``: one in whose place something else stands.
     """
 
     def __init__(self, files: Sequence[Wanted], copy: int) -> None:
@@ -35,6 +36,7 @@ class Compare(Marked):
         self._guard = threading.Lock()
         self.unread: List[bytes] = []
         self.cached = 0
+        self.led_away: Optional[bytes] = None
 
     def make_reader(self) -> Reader:
         """See ``Marked``."""
@@ -65,13 +67,11 @@ class _Compared(Reading):
         self._manner, self._path = manner, file.path
         self._file: Optional[int] = None
         self._same = True
-        self._reason = ""
-        handle, found = reader.open(file.path)
-        if handle < 0:
-            self._reason = found.reason
-        else:
-            self._file = handle
-            manner.note(cached=found.is_cached)
+        found = reader.open(file.path)
+        self._unread = found if isinstance(found, Read) else None
+        if not isinstance(found, Read):
+            self._file = found
+            manner.note(cached=not leave_the_cache(found))
 
     def take(self, piece: bytes) -> None:
         """See ``Reading``."""
@@ -82,7 +82,7 @@ class _Compared(Reading):
             try:
                 mine = os.pread(self._file, len(view), at)
             except OSError as error:
-                self._reason = os.strerror(error.errno or 0)
+                self._unread = Read(None, os.strerror(error.errno or 0))
                 self._close()
                 return
             if not mine or mine != view[: len(mine)]:
@@ -94,10 +94,11 @@ class _Compared(Reading):
         self._close()
         if not came:
             return b"no"
-        if self._reason:
-            self._manner.note(
-                unread=b"beamferry: unread: " + self._path + b" (" + self._reason.encode() + b")"
-            )
+        if self._unread is not None:
+            reason = self._unread.reason.encode("utf-8", "replace")
+            self._manner.note(unread=b"beamferry: unread: " + self._path + b" (" + reason + b")")
+            if self._unread.is_other:
+                self._manner.led_away = self._path
             return b"unread"
         if self.count != self.size:
             return b"changed"

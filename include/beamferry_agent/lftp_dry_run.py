@@ -24,21 +24,23 @@ from contextlib import ExitStack, suppress
 from typing import Optional, Sequence
 
 from beamferry_agent.arguments import Arguments
-from beamferry_agent.census_script import Unless
-from beamferry_agent.copy_reading import open_copy
+from beamferry_agent.census import Listing, sort_records
+from beamferry_agent.census_script import Unless, copy_script
+from beamferry_agent.copy_reading import can_enter, open_copy
 from beamferry_agent.errors import DamagedListsError
 from beamferry_agent.flushing import suspect_unflushed
-from beamferry_agent.lftp_census import MOVERS, SCOPE_NAMES, CopyCensus, Source, SourceCensus, wish_of
+from beamferry_agent.lftp_census import MOVERS, SCOPE_NAMES, Source, SourceCensus, wish_of
 from beamferry_agent.lftp_job import group_of
 from beamferry_agent.lftp_lists import read_damaged
 from beamferry_agent.lftp_login import NAMES, LogIn
 from beamferry_agent.mismatches import recall
 from beamferry_agent.missing import Lists, Missing, find_missing
-from beamferry_agent.reading_words import UNREAD
+from beamferry_agent.reading_words import OF_RDS, UNREAD, hear_lines
 from beamferry_agent.records import encode_name
 from beamferry_agent.step import Progress, Step, StepEnd
 from beamferry_agent.step_destination import at_rds, real_destination
 from beamferry_agent.ticker import Ticker
+from beamferry_agent.together import together
 from beamferry_agent.tools import Tools
 from beamferry_agent.trial import names
 
@@ -87,7 +89,7 @@ class _DryRun:
             with suppress(FileNotFoundError):
                 os.unlink(os.path.join(self._work, name))
         self._destination = real_destination(step, asked.text("destination"))
-        self._source = SourceCensus(step, tools, self._scratch)
+        self._source = SourceCensus(tools, self._scratch)
 
     def _path(self, name: str) -> str:
         return os.path.join(self._scratch, name)
@@ -102,7 +104,9 @@ class _DryRun:
         wish, stall = wish_of(self._asked), self._asked.number("stall")
         with Ticker(self._step, self._tools, self._tick, stall=stall, movers=MOVERS) as ticker:
             streams = self._asked.number("streams")
-            source = self._source.make(self._log_in, wish, streams, self._path("source.census"), ticker.check)
+            raw = self._path("source.raw")
+            (source,) = together(ticker.check, [lambda: self._source.make(self._log_in, wish, streams, raw)])
+            self._sort("source.raw", "source.census")
             self._list_copy(wish.exclude)
             window = max(source.window, self._asked.number("modify-window"))
             missing = self._find_missing(window)
@@ -131,13 +135,24 @@ class _DryRun:
         closed = self._path("closed")
         with open(closed, "wb"):
             pass
-        census = CopyCensus(self._step, self._tools, copy, self._destination, self._scratch)
-        code = census.make(exclude, os.devnull, self._unless(closed), self._path("destination"))
-        if code:
-            with open(census.complaints, "rb") as file:
-                self._step.hear(file.read())
+        listing, reason = Listing(self._path("destination.raw"), self._path("destination.errors")), None
+        if copy is None:
+            listing.of_nothing()
+        else:
+            reason = can_enter(copy)
+            if reason is None and listing.of_copy(
+                self._tools, copy_script(exclude, os.devnull.encode(), self._unless(closed)), copy
+            ):
+                hear_lines(self._step, listing.complaints, OF_RDS)
+                raise StepEnd(UNREAD)
+        if reason is not None:
+            self._step.hear(OF_RDS + encode_name("find: {}: {}".format(self._destination, reason)))
             raise StepEnd(UNREAD)
-        census.keep(closed, self._path("closed.sorted"))
+        self._sort("destination.raw", "destination")
+        self._sort("closed", "closed.sorted")
+
+    def _sort(self, name: str, output: str) -> None:
+        sort_records(self._step, self._tools, self._path(name), self._path(output), self._scratch)
 
     def _unless(self, place: str) -> Optional[Unless]:
         access, group = self._asked.text("group-access"), self._asked.text("group")
