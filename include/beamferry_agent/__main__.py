@@ -25,6 +25,7 @@ _VERBS = {
     "remember": ("mismatches", "remember"),
     "resolve": ("destination", "resolve"),
     "select": ("mismatches", "select"),
+    "session": ("persons_session", "answer"),
     "step": ("steps", "run_step"),
     "supervise": ("supervisor", "supervise"),
     "suspect": ("mismatches", "suspect"),
