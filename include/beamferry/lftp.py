@@ -222,7 +222,7 @@ def verify_arguments(
     seed: int,
     bandwidth_limit: int | None = None,
 ) -> tuple[str, ...]:
-    """Return the arguments of the step "lftp_verify", see ``census.verify_arguments``; what is compared is fetched anew.
+    """Return the arguments of the step "lftp_verify", see ``census.verify_arguments``; content is fetched anew.
 
     Args:
         work: as for ``transfer_arguments``, as are the next ones.

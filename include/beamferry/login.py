@@ -13,7 +13,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from beamferry.errors import PermanentError, TransientError
-from beamferry.remote import HOME, script_command
+from beamferry.remote import HOME, Question, agent_command
+from beamferry_agent.probe_request import SessionRequest
 
 if TYPE_CHECKING:
     from beamferry.beamtime import Beamtime
@@ -31,7 +32,7 @@ _LINE = re.compile(r"(?P<key>[a-z]+)=(?P<value>.*)")
 
 @dataclass(frozen=True)
 class Session:
-    """What ``login.sh`` says of a person's session.
+    """What the agent says of a person's session.
 
     Args:
         open: whether it is there.
@@ -95,23 +96,23 @@ def wanted(beamtime: Beamtime, rds_host: str, node: str) -> str:
     )
 
 
-def check(beamtime: Beamtime, ssh: tuple[str, ...], *, lost: bool = False) -> tuple[str, ...]:
-    """Return the command that looks at the session on RDS-SSH; the facility hears nothing of it.
+def check(beamtime: Beamtime, ssh: tuple[str, ...], *, lost: bool = False) -> Question:
+    """Return the question how the session on RDS-SSH is; the facility hears nothing of it.
 
     Args:
         beamtime: the registry's entry.
         ssh: words of ssh up to the account, ``rsync.ssh_words``.
         lost: a job used the session until just now, so that its life can be told.
     """
-    arguments = ("--ssh", " ".join(ssh), "--account", beamtime.account, "--host", beamtime.host)
-    return script_command("login.sh", (*arguments, *(("--lost", "yes") if lost else ())))
+    request = SessionRequest(ssh, beamtime.account, beamtime.host, lost)
+    return Question(agent_command("session"), request.to_json())
 
 
 def parse_session(text: str) -> Session:
-    """Read what ``login.sh`` prints.
+    """Read what the agent answers.
 
     Raises:
-        TransientError: the answer is cut short, or is not that script's.
+        TransientError: the answer is cut short, or is none.
     """
     lines = text.split("\n")
     values = {match["key"]: match["value"] for line in lines if (match := _LINE.fullmatch(line))}
@@ -129,7 +130,7 @@ def parse_session(text: str) -> Session:
         raise TransientError(
             "session-unreadable",
             f"RDS-SSH did not say whether somebody is logged in at the facility ({error})",
-            "this is tried again; if it stays, see that the log-in shell there prints nothing and bash is installed",
+            "this is tried again; if it stays, this is a fault of Beamferry",
         ) from error
 
 

@@ -10,7 +10,7 @@ from beamferry.access import Facts
 from beamferry.certificate import MANIFEST_NAME, certificate_folder
 from beamferry.engine import Choice, engine
 from beamferry.lftp import TOP
-from beamferry.remote import Job, script_command
+from beamferry.remote import Job, agent_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,13 +43,10 @@ def commands(beamtime: Beamtime, site: Site) -> Iterator[tuple[str, str]]:
         ("verify_sizes", tool.verify(_FACTS, choice, 0)),
         ("certify, with a manifest", ("manifest", manifest)),
     )
-    for title, (script, arguments) in steps:
-        if script.endswith(".sh"):
-            yield title, shlex.join(script_command(script, arguments))
-        else:
-            yield title, _by_hand("step", script, arguments)
+    for title, (name, arguments) in steps:
+        yield title, _by_hand("step", name, arguments)
 
 
 def _by_hand(verb: str, name: str, arguments: Sequence[str]) -> str:
     """Return what has the agent do something, with arguments as a person would type them."""
-    return shlex.join(script_command("agent.sh", (verb, name, "--", *arguments)))
+    return shlex.join(agent_command(verb, name, "--", *arguments))

@@ -16,6 +16,7 @@ _VERBS = {
     "prune": ("pruning", "prune"),
     "publish": ("publication", "answer"),
     "resolve": ("destination", "resolve"),
+    "session": ("persons_session", "answer"),
     "step": ("steps", "run_step"),
     "supervise": ("supervisor", "supervise"),
 }

@@ -16,7 +16,7 @@ from beamferry_agent.probe_certificate import look_at_certificate
 from beamferry_agent.probe_destination import look_at_destination
 from beamferry_agent.probe_facts import Facts, text_of
 from beamferry_agent.probe_running import Runner
-from beamferry_agent.probe_tools import first_line, look_at_tools
+from beamferry_agent.probe_tools import first_line, look_at_tools, path_of
 from beamferry_agent.step import NO_TOOL
 
 _NAMES = ("destination-root", "destination", "beamtime", *NAMES)
@@ -47,11 +47,11 @@ def look(words: Sequence[str], facts: Facts, runner: Runner) -> None:
     try:
         facts.say("lftp", _version(runner))
         facts.say("openssl", first_line(runner, "openssl", "version"))
-        missing = look_at_tools(runner, facts, "lftp")
+        look_at_tools(runner, facts, "lftp")
         look_at_destination(facts, root, destination)
         facts.say("near_time", int(time.time()))
         code, words_said = NO_TOOL, b""
-        if not {"lftp", "sftp", "ssh"}.intersection(missing):
+        if all(map(path_of, ("lftp", "sftp", *(() if log_in.is_ftp else ("ssh",))))):
             if log_in.is_ftp:
                 look_at_certificate(facts, runner, log_in.host, log_in.port, asked.text("ca-file"))
             code, words_said = _log_in(log_in, facts, runner, "beamtime-metadata-{}.json".format(beamtime))

@@ -58,16 +58,14 @@ def first_line(runner: Runner, *words: str) -> str:
     return runner.read("version").split(b"\n")[0].decode("utf-8", "replace")
 
 
-def look_at_tools(runner: Runner, facts: Facts, transport: str) -> List[str]:
-    """Tell what is there; return the tools that are missing."""
+def look_at_tools(runner: Runner, facts: Facts, transport: str) -> None:
+    """Tell what is there."""
     facts.say("node", os.uname().nodename)
     facts.say("rsync", first_line(runner, "rsync", "--version"))
     facts.say("ssh", first_line(runner, "ssh", "-V"))
     facts.say("python", platform.python_version())
-    missing = [tool for tool in NEEDED[transport] if path_of(tool) is None]
-    facts.say("tools_missing", " ".join(missing))
+    facts.say("tools_missing", " ".join(tool for tool in NEEDED[transport] if path_of(tool) is None))
     facts.say("tools_unfit", ", ".join(unfit(runner, NEEDED[transport])))
-    return missing
 
 
 def unfit(runner: Runner, tools: Iterable[str]) -> List[str]:

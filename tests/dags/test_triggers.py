@@ -32,8 +32,8 @@ OWNER = Owner("1111111111111111", "tests")
 
 def work(*arguments: str) -> Question:
     """What starts the script work.sh as a job."""
-    question = JOB.start("run-1", "own.sh", arguments, destination="rds", owner=OWNER)
-    return question._replace(request=question.request.replace("/own.sh", "/work.sh"))
+    script = f"{bundle_folder()}/work.sh"
+    return JOB.start("run-1", script, arguments, destination="rds", owner=OWNER)
 
 
 class Connection:

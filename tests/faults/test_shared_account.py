@@ -10,7 +10,7 @@ import pytest
 from beamferry.agent import ask_job
 from beamferry.demo import DAG_ID
 from beamferry.registry import load
-from beamferry.remote import Job, Session, bundle_folder, parse_status
+from beamferry.remote import Job, Session, parse_status
 from beamferry.remote.starts import Owner, Started, parse_start
 
 if TYPE_CHECKING:
@@ -39,18 +39,15 @@ def test_a_run_waits_for_the_job_of_another_installation_and_then_begins(runs: R
         # The other one's transfer: it does not end by itself.
         folder = runs.lab.rds_home / ".beamferry" / "other"
         folder.mkdir(exist_ok=True)
-        (folder / "own.sh").write_text("sleep 600\n")
+        (folder / "work.sh").write_text("sleep 600\n")
         question = job.start(
             "manual__theirs",
-            "own.sh",
+            ".beamferry/other/work.sh",
             (),
             destination=runs.beamtime.destination_path(site),
             owner=THEIRS,
         )
-        request = question.request.replace(bundle_folder(), ".beamferry/other")
-        assert isinstance(
-            parse_start(ask_job(session, question._replace(request=request), timeout=60)), Started
-        )
+        assert isinstance(parse_start(ask_job(session, question, timeout=60)), Started)
 
         run = runs.begin()
         runs.wait(lambda: runs.tasks(run).get("dry_run") == "deferred", "the run waits")

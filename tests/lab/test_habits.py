@@ -178,7 +178,7 @@ def test_all_habits_together_change_nothing_over_a_persons_session(attended: Eng
     try:
         use(attended, HABITS["a forwarded port"].format(port=taken))
         look = login.check(beamtime, rsync.ssh_words(beamtime))
-        assert login.parse_session(attended.said("login.sh", look[3:])).open
+        assert login.parse_session(attended.asked("session", look.request)).open
         assert [found.sentence for found in findings(attended) if not found.ok] == []
         assert attended.fetch().errors == ""
     finally:
@@ -249,7 +249,7 @@ def test_a_complaint_of_ssh_of_its_configuration_is_the_reason_at_desy(
 def test_a_complaint_of_ssh_is_told_before_a_person_is_asked_to_log_in(attended: Engine) -> None:
     words = wrong_lines(attended)
     look = login.check(attended.beamtime, rsync.ssh_words(attended.beamtime))
-    session = login.parse_session(attended.said("login.sh", look[3:]))
+    session = login.parse_session(attended.asked("session", look.request))
     check_complaint(refused_configuration(session.reason), words, "Diamond")
 
 

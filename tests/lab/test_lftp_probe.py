@@ -244,16 +244,46 @@ def test_a_password_never_goes_in_clear(at_desy: Callable[..., DesyEngine]) -> N
 # openssl: worth a look where it is there, and no more.
 
 
-def test_without_openssl_lftp_looks_for_itself(
-    at_desy: Callable[..., DesyEngine], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    tools = tmp_path / "tools"
+def all_but(missing: str, folder: Path) -> Path:
+    """A folder with all tools of this host but one."""
+    tools = folder / "tools"
     tools.mkdir()
     for place in ("/usr/bin", "/bin", "/usr/sbin"):
         for tool in Path(place).iterdir():
             link = tools / tool.name
-            if tool.name != "openssl" and not link.is_symlink():
+            if tool.name != missing and not link.is_symlink():
                 link.symlink_to(tool)
+    return tools
+
+
+@pytest.mark.parametrize(
+    ("kind", "missing", "code"),
+    [("pyftpdlib", "lftp", "rds-no-lftp"), ("sftp-password", "ssh", "rds-no-ssh")],
+)
+def test_a_tool_that_is_missing_keeps_no_password(
+    at_desy: Callable[..., DesyEngine],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    kind: str,
+    missing: str,
+    code: str,
+) -> None:
+    tools = all_but(missing, tmp_path)
+    engine = at_desy(kind)
+    (engine.shims / "ssh").unlink(missing_ok=True)
+    monkeypatch.setenv("PATH", str(tools))
+    facts = engine.facts()
+    assert facts.get("far_exit") == "77"
+    error = first_error(judged(engine, facts))
+    assert error is not None
+    assert error.code == code
+    assert not engine.secret.exists()
+
+
+def test_without_openssl_lftp_looks_for_itself(
+    at_desy: Callable[..., DesyEngine], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tools = all_but("openssl", tmp_path)
     engine = at_desy()
     monkeypatch.setenv("PATH", str(tools))
     facts = engine.facts()

@@ -128,9 +128,8 @@ class Rds:
         return answer_of(done.stdout)
 
     def start(self, key: str = "run-1", owner: Owner = OURS) -> Started | Busy:
-        question = JOB.start(key, "own.sh", (str(self.place),), destination=str(self.place), owner=owner)
-        request = question.request.replace("/own.sh", "/work.sh")
-        return parse_start(self.run(question._replace(request=request)))
+        script, place = f"{bundle_folder()}/work.sh", str(self.place)
+        return parse_start(self.run(JOB.start(key, script, (place,), destination=place, owner=owner)))
 
     def begin(self, key: str = "run-1") -> str:
         """Start it, and return its generation once it writes."""

@@ -100,7 +100,6 @@ def test_a_python_that_is_too_old_says_so_and_reads_no_request(installed: Path, 
     with pytest.raises(PermanentError, match=r"older than 3\.6 on this host \(3\.5\)") as caught:
         agent.answer(done)
     assert caught.value.code == "agent-no-python"
-    assert run(installed, "", "python", env={"PATH": f"{old}:{os.environ['PATH']}"}).exit_code == 77
 
 
 def test_where_python3_is_too_old_the_systems_own_python_answers(
@@ -194,9 +193,3 @@ def test_a_host_without_a_python_is_told(installed: Path, tmp_path: Path) -> Non
         agent.answer(done)
     assert caught.value.code == "agent-no-python"
     assert "3.6" in str(caught.value)
-    assert run(installed, "", "python", env={"PATH": str(tools)}).exit_code == 77
-
-
-def test_it_says_which_python_it_runs_with(installed: Path) -> None:
-    version = run(installed, "", "python").stdout.split(".")
-    assert [int(part) for part in version] >= [3, 6, 0]

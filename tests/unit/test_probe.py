@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import stat
 import subprocess
@@ -212,7 +211,7 @@ def test_a_tool_that_cannot_do_what_it_is_needed_for_is_named(
     shim.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     facts = Facts()
-    assert look_at_tools(runner, facts, "lftp") == [] or shutil.which("lftp") is None
+    look_at_tools(runner, facts, "lftp")
     (told,) = (line for line in facts.text().split("\n") if line.startswith("tools_unfit="))
     assert told.startswith(f"tools_unfit={shim} (")
     assert told.endswith(")")

@@ -14,6 +14,7 @@ from airflow.sdk.execution_time.context import AssetStateStoreAccessor
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from beamferry import login
+from beamferry.agent import ask_job
 from beamferry.airflow import notices
 from beamferry.airflow.policy import POLL_SECONDS
 from beamferry.airflow.task import BeamtimeTask
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from beamferry.remote import Session
 
-# Seconds for login.sh, which itself waits up to ten for an ssh that does not answer.
+# Seconds for a look at the session; the agent waits up to ten for an ssh that does not answer.
 CHECK_TIMEOUT = 30.0
 # A person needs a minute to find a telephone: looking more often would be of no use to anybody.
 LOOK_SECONDS = 3 * POLL_SECONDS
@@ -49,25 +50,35 @@ class LogInTrigger(BaseTrigger):
     Args:
         ssh_conn_id: Airflow connection of RDS-SSH.
         check: command that looks, see ``login.check``.
+        request: what the command reads from stdin.
         asset: name of the asset whose state says that a person is waited for.
         until: seconds since the epoch after which nobody is waited for.
         look_seconds: time between two looks.
     """
 
     def __init__(
-        self, *, ssh_conn_id: str, check: list[str], asset: str, until: float, look_seconds: int
+        self,
+        *,
+        ssh_conn_id: str,
+        check: list[str],
+        asset: str,
+        until: float,
+        look_seconds: int,
+        request: str = "",
     ) -> None:
         """Keep what is looked at; the connection is opened when the trigger runs."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.ssh_conn_id = ssh_conn_id
         self.check = check
+        # An earlier version's command, which a task that waits may have, reads none.
+        self.request = request
         self.asset = asset
         self.until = until
         self.look_seconds = look_seconds
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return this class and all that it takes to make it again in another triggerer."""
-        names = ("ssh_conn_id", "check", "asset", "until", "look_seconds")
+        names = ("ssh_conn_id", "check", "asset", "until", "look_seconds", "request")
         own = {name: getattr(self, name) for name in names}
         return f"{type(self).__module__}.{type(self).__qualname__}", own
 
@@ -81,7 +92,9 @@ class LogInTrigger(BaseTrigger):
                 try:
                     if conn is None:
                         conn = await SSHHookAsync(ssh_conn_id=self.ssh_conn_id).get_conn()
-                    done = await conn.run(shlex.join(self.check), timeout=CHECK_TIMEOUT, check=False)
+                    done = await conn.run(
+                        shlex.join(self.check), input=self.request, timeout=CHECK_TIMEOUT, check=False
+                    )
                     session = login.parse_session(answer_of(str(done.stdout or "")))
                 except _CONNECTION_ERRORS as error:
                     # Another host key than the pinned one stays, however often it is looked at.
@@ -148,8 +161,8 @@ class AttendedTask(BeamtimeTask):
 
     def session(self, rds: Session, *, lost: bool = False) -> login.Session:
         """Return how the person's session on RDS-SSH is; ``lost`` says that a job used it until just now."""
-        command = login.check(self.beamtime, ssh_words(self.beamtime), lost=lost)
-        session = login.parse_session(rds.checked(command, timeout=CHECK_TIMEOUT))
+        question = login.check(self.beamtime, ssh_words(self.beamtime), lost=lost)
+        session = login.parse_session(ask_job(rds, question, timeout=CHECK_TIMEOUT))
         # Whoever logged in would get nowhere.
         if not session.open and (refused := refused_configuration(session.reason)):
             raise refused
@@ -166,10 +179,12 @@ class AttendedTask(BeamtimeTask):
         self.state.set("log_in", wanted.model_dump(mode="json"))
         self.log.warning(login.wanted(self.beamtime, self.rds_hook.remote_host, session.node))
         notices.tell(self.beamtime, self.site)
+        question = login.check(self.beamtime, ssh_words(self.beamtime))
         self.defer(
             trigger=LogInTrigger(
                 ssh_conn_id=self.site.rds_connection,
-                check=list(login.check(self.beamtime, ssh_words(self.beamtime))),
+                check=list(question.command),
+                request=question.request,
                 asset=self.beamtime.asset_name,
                 until=login.until(since).timestamp(),
                 look_seconds=LOOK_SECONDS,

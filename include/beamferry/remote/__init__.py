@@ -62,18 +62,6 @@ def bundle_folder() -> str:
     return f"{BIN}/{digest.hexdigest()[:16]}"
 
 
-def script_command(script: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the command that runs one of the bundle's scripts in the foreground; see ``said`` for its answer."""
-    _script_path(script)
-    return ("sh", f"{bundle_folder()}/{_OWN}", script, *arguments)
-
-
-def _script_path(script: str) -> str:
-    if script not in bundle():
-        raise ValueError(f"no such script: {script}")
-    return f"{bundle_folder()}/{script}"
-
-
 def said(output: str) -> tuple[str, str] | None:
     """Return what start files of the account printed, and the answer of a command of ours; None where there is none."""
     printed, mark, answer = f"\n{output}".partition(f"\n{_MARK}\n")
@@ -86,9 +74,13 @@ def answer_of(output: str) -> str:
     return parts[1] if parts else ""
 
 
-def agent_command(verb: str) -> tuple[str, ...]:
-    """Return the command that has the agent answer a request; the request comes on stdin."""
-    return script_command("agent.sh", (verb,))
+def agent_command(*words: str) -> tuple[str, ...]:
+    """Return the command that has the agent do something, see ``said`` for its answer.
+
+    Args:
+        words: its verb; the request comes on stdin. A person may give it the name and the arguments of a step.
+    """
+    return ("sh", f"{bundle_folder()}/{_OWN}", *words)
 
 
 class Question(NamedTuple):
@@ -141,8 +133,8 @@ class Job:
 
         Args:
             key: names the run that asks; a finished job answers for the same key only.
-            script: file name in the bundle, or the name of one of the agent's steps.
-            arguments: the script's own arguments.
+            script: the name of one of the agent's steps, or the path of a script.
+            arguments: of the step.
             destination: folder that the job writes or reads; one job at a time has it.
             owner: the Airflow installation that asks; the job of another one is never stopped.
         """
@@ -154,7 +146,7 @@ class Job:
             destination=destination,
             key=key,
             name=owner.name,
-            script=_script_path(script) if script.endswith(".sh") else script,
+            script=script,
             arguments=list(arguments),
         )
         return _question(request)

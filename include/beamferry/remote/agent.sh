@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs the agent: agent.sh VERB, the request on stdin. `agent.sh python` prints the version of the Python that is used.
+# Runs the agent: agent.sh VERB, the request on stdin.
 # In a Python that is too old the archive goes on in the other one, see archive.py; exit 77 where there is none that can.
 case $0 in */*) here=${0%/*} ;; *) here=. ;; esac
 for python in python3 /usr/libexec/platform-python; do

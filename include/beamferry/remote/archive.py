@@ -23,9 +23,6 @@ if sys.version_info < (3, 6):
         os.execv(OTHER, [OTHER, "-I", "-B"] + sys.argv)
     sys.stderr.write("python3: older than 3.6 on this host (%d.%d)\\n" % sys.version_info[:2])
     sys.exit(77)
-if sys.argv[1:] == ["python"]:
-    sys.stdout.write("%d.%d.%d\\n" % sys.version_info[:3])
-    sys.exit()
 import {_PACKAGE}.__main__
 """
 
