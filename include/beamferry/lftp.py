@@ -61,7 +61,7 @@ class Totals:
 
 
 def parse_totals(text: str) -> Totals:
-    """Return the figures that ``lftp_dry_run.sh`` left in ``stats``.
+    """Return the figures that the step ``lftp_dry_run`` left in ``stats``.
 
     Raises:
         PermanentError: a line is missing or no such line, the sums do not agree, or a folder's name is not UTF-8.
@@ -107,7 +107,7 @@ def _unreadable(what: str) -> PermanentError:
 
 
 def far_arguments(beamtime: DesyBeamtime, secret: str) -> tuple[str, ...]:
-    """Return the arguments that tell a script about the facility, see ``lftp.sh``.
+    """Return the arguments that tell a step, or the probe, about the facility.
 
     Args:
         beamtime: the registry's entry.
@@ -160,7 +160,7 @@ def probe_arguments(beamtime: DesyBeamtime, site: Site, secret: str) -> tuple[st
 def dry_run_arguments(
     work: str, beamtime: DesyBeamtime, site: Site, secret: str, traits: Traits = POSIX, *, streams: int
 ) -> tuple[str, ...]:
-    """Return the arguments of ``lftp_dry_run.sh``; ``work`` is the folder on RDS-SSH that keeps the lists."""
+    """Return the arguments of the step ``lftp_dry_run``; ``work`` is the folder on RDS-SSH that keeps the lists."""
     return (
         *("--work", work),
         *("--streams", str(streams)),
@@ -186,7 +186,7 @@ def transfer_arguments(
     streams: int,
     bandwidth_limit: int | None = None,
 ) -> tuple[str, ...]:
-    """Return the arguments of ``lftp_transfer.sh``.
+    """Return the arguments of the step ``lftp_transfer``.
 
     Args:
         work: folder on RDS-SSH where the dry run left its lists.
@@ -222,7 +222,7 @@ def verify_arguments(
     seed: int,
     bandwidth_limit: int | None = None,
 ) -> tuple[str, ...]:
-    """Return the arguments of ``lftp_verify.sh``, see ``census.verify_arguments``; what is compared is fetched anew.
+    """Return the arguments of the step ``lftp_verify``, see ``census.verify_arguments``: all is fetched anew.
 
     Args:
         work: as for ``transfer_arguments``, as are the next ones.

@@ -15,7 +15,7 @@ from beamferry.tls_complaints import certificate_error
 if TYPE_CHECKING:
     from beamferry.ssh_complaints import Errand
 
-# Exit codes of our own scripts, see lftp_transfer.sh and listing.sh.
+# Exit codes of our own steps, see lftp_transfer.py and lftp_dry_run.py of the agent.
 UNREADABLE, CHANGED, BAD_LINE, CUT, LOG_IN, BROKEN = 23, 24, 65, 66, 67, 68
 # The name ends the line, and begins at the first bracket: what a server says before it holds none.
 _REFUSED = re.compile(
