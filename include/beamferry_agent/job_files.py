@@ -99,6 +99,16 @@ class Folder:
         finally:
             os.close(handle)
 
+    def keep(self, name: str, content: str) -> None:
+        """Write a file anew where it is gone or says something else; what is damaged is put aside.
+
+        Raises HomeError.
+        """
+        if self.is_damaged(name):
+            self.put_aside(name)
+        if self.look(name) != content.encode("utf-8", "surrogateescape"):
+            self.write(name, content)
+
     def renew(self, name: str, content: str) -> None:
         """Write a file that is true for some seconds alone: whole, and of no worth after a loss of power.
 

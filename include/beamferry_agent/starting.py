@@ -125,11 +125,8 @@ class _Start:
         """Give a living job the files that its folder has lost."""
         if state.leader is None or not state.mark.is_whole:
             return
-        for name, content in (("mark", state.mark.to_text()), ("pid", state.leader.to_text())):
-            if self._folder.is_damaged(name):
-                self._folder.put_aside(name)
-            if self._folder.look(name) is None:
-                self._folder.write(name, content)
+        self._folder.keep("mark", state.mark.to_text())
+        self._folder.keep("pid", state.leader.to_text())
 
     def _busy(self, reason: str, state: State) -> _BusyError:
         """Return who has to end first, as far as that is known."""

@@ -131,11 +131,8 @@ class _Supervisor:
         path, handle = self._locks[0]
         if is_at(handle, path):
             self._keep_locks(lives=True)
-            for name, content in (("mark", self._mark.to_text()), ("pid", self._leader.to_text())):
-                if self._folder.is_damaged(name):
-                    self._folder.put_aside(name)
-                if self._folder.look(name) != content.encode():
-                    self._folder.write(name, content)
+            self._folder.keep("mark", self._mark.to_text())
+            self._folder.keep("pid", self._leader.to_text())
             return True
         return found is not None
 
