@@ -13,7 +13,7 @@ _LOST = (
 )
 _FULL = rb": (No space left on device|Disk quota exceeded|File too large)\Z"
 _ENDS, IS_FULL = re.compile(_LOST + b"|" + _FULL), re.compile(_FULL)
-_OF_A_FILE = re.compile(rb"^[a-z]+: Access failed: ")
+OF_A_FILE = re.compile(rb"^[a-z]+: Access failed: ")
 # A reply of the 400s passes, e.g. "426 Connection closed".
 _PASSES = re.compile(rb"^[a-z]+: Access failed: 4")
 _FATE = re.compile(rb"(ok|same|differs|changed|unread|no) ([0-9]{1,9})\Z")
@@ -67,7 +67,7 @@ class Heard:
         if self._reason_size < _REASON_LIMIT:
             self._reason.append(line)
             self._reason_size += len(line) + 1
-        if _ENDS.search(line) and not _OF_A_FILE.match(line):
+        if _ENDS.search(line) and not OF_A_FILE.match(line):
             self.is_lost = True
             if len(self.fatal) < _MOST_FATAL:
                 self.fatal.append(line)
@@ -76,7 +76,7 @@ class Heard:
         reason, self._reason, self._reason_size = self._reason, [], 0
         if name != b"no":
             self._tell(Fate(name.decode("ascii"), number), b"")
-        elif any(map(_OF_A_FILE.match, reason)) and not any(map(_PASSES.match, reason)):
+        elif any(map(OF_A_FILE.match, reason)) and not any(map(_PASSES.match, reason)):
             self._tell(Fate("refused", number), b"".join(line + b"\n" for line in reason))
         else:
             self._tell(Fate("silent" if not reason else "failed", number), b"")

@@ -4,16 +4,20 @@ import os
 import secrets
 import select
 import subprocess
-from typing import Callable, Optional, Sequence
+from collections import deque
+from typing import Callable, Deque, List, Optional, Sequence, Tuple
 
 from beamferry_agent.facility_shell import opened
 from beamferry_agent.lftp_lists import Wanted
 from beamferry_agent.lftp_login import word
 from beamferry_agent.lftp_manner import Manner
+from beamferry_agent.lftp_words import OF_A_FILE
 
 _CHUNK = 256 * 1024
 # A file may have grown; one that goes on beyond this ends the connection.
 _MORE = 1024 * 1024
+# Of complaints, and of lines on one file; what is more helps nobody.
+_LINE, _MOST_LINES = 64 * 1024, 20
 
 
 class Reading:
@@ -45,8 +49,10 @@ class Marked(Manner):
 
     def line(self, number: int, file: Wanted) -> bytes:
         """See ``Manner``."""
-        words = (word(b"./" + file.path), self._mark, number, self._mark, number)
-        return b'cat %b && echo "%b ok %d" || echo "%b no %d"\n' % words
+        # What became of it is said where complaints go, so that these are known to be of this file.
+        there = b' > "/proc/self/fd/2"'
+        words = (word(b"./" + file.path), self._mark, there, self._mark, there, self._mark, number)
+        return b'cat %b && echo "%b ok"%b || echo "%b no"%b\necho "%b %d"\n' % words
 
     def begin(self, number: int, reader: "Reader") -> Reading:
         """Begin with a file. ``reader`` is the connection's."""
@@ -91,7 +97,10 @@ class _Stream:
     ) -> None:
         self._mark, self._hear, self._begin, self._process = mark, hear, begin, process
         self._share = iter(share)
-        self._held = b""
+        self._held = self._line = b""
+        # Of files whose marks are still to come by the other pipe, and of the one that is spoken of.
+        self._told: Deque[Tuple[bool, List[bytes]]] = deque()
+        self._of_file: List[bytes] = []
         self._reading: Optional[Reading] = None
         self._number = -1
 
@@ -112,9 +121,10 @@ class _Stream:
                     poll.unregister(handle)
                     open_ones.discard(handle)
         self._hear_words(words)
+        self._hear(b"".join(self._of_file))
 
     def _hear_words(self, words: int) -> bool:
-        """Hear what lftp has complained of by now; return False at its end."""
+        """Take what lftp has complained of by now; return False at its end."""
         while True:
             try:
                 chunk = os.read(words, _CHUNK)
@@ -122,7 +132,30 @@ class _Stream:
                 return True
             if not chunk:
                 return False
-            self._hear(chunk)
+            *lines, self._line = (self._line + chunk).split(b"\n")
+            self._line = self._line[:_LINE]
+            for line in lines:
+                self._take_words(line)
+
+    def _take_words(self, line: bytes) -> None:
+        if line.startswith(self._mark):
+            self._told.append((line == self._mark + b" ok", self._of_file))
+            self._of_file = []
+        elif not OF_A_FILE.match(line):
+            # It may be the end of the connection.
+            self._hear(line + b"\n")
+        elif len(self._of_file) < _MOST_LINES:
+            self._of_file.append(line + b"\n")
+
+    def _next_told(self, words: int) -> Tuple[bool, List[bytes]]:
+        """Return whether a file came, and what was said of it, once its mark is there: it was written before."""
+        poll = select.poll()
+        poll.register(words, select.POLLIN)
+        while not self._told:
+            poll.poll()
+            if not self._hear_words(words) and not self._told:
+                return False, []
+        return self._told.popleft()
 
     def _take(self, chunk: bytes, words: int) -> None:
         self._held += chunk
@@ -134,9 +167,7 @@ class _Stream:
             content, line = self._held[:at], self._held[at + len(self._mark) : end]
             self._held = self._held[end + 1 :]
             self._keep(content)
-            # What lftp has said of this file stands in its other pipe by now.
-            self._hear_words(words)
-            self._tell(line.strip())
+            self._tell(line.strip(), words)
         if at < 0:
             # The beginning of a mark may be at the end of it.
             rest = len(self._mark) - 1
@@ -155,12 +186,13 @@ class _Stream:
             self._end(True)
             self._process.terminate()
 
-    def _tell(self, line: bytes) -> None:
+    def _tell(self, line: bytes, words: int) -> None:
         if line == b"in":
             self._hear(b"in\n")
-            self._next()
-            return
-        self._end(line.startswith(b"ok "))
+        else:
+            came, said = self._next_told(words)
+            self._hear(b"".join(said))
+            self._end(came)
         self._next()
 
     def _end(self, came: bool) -> None:
