@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 # Three million differing entries take half a minute; the answer comes at the end.
 COMPARE_TIMEOUT = 600
 PUBLISH_TIMEOUT = 60
-_FULL, _DAMAGED, _FOREIGN, _NO_LOCKS, _NO_PLACE, _NO_JOB, _MISSING_TOOL = 11, 65, 70, 71, 73, 75, 77
+_FULL, _DAMAGED, _NO_SCRATCH, _FOREIGN, _NO_LOCKS, _NO_PLACE, _NO_JOB, _MISSING_TOOL = (
+    11,
+    65,
+    69,
+    70,
+    71,
+    73,
+    75,
+    77,
+)
 
 
 def compare(session: Session, request: ComparisonRequest) -> Comparison:
@@ -85,6 +94,12 @@ def answer(done: Completed, host: str = RDS_SSH) -> str:
             "ask its owner or Research IT what it is; once it is moved away, or the account's alone, start again",
         )
     last = reason.splitlines()[-1]
+    if done.exit_code == _NO_SCRATCH:
+        raise PermanentError(
+            "rds-tmp-refused",
+            f"The folder for temporary files on {host} cannot be used: {last.removeprefix('agent: ')}",
+            "make room there, or ask Research IT to; the account's TMPDIR may name another folder",
+        )
     if known := refused("Beamferry's program failed", last, host):
         raise known
     if done.exit_code == _NO_LOCKS:

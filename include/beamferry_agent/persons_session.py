@@ -7,7 +7,6 @@ import os
 import re
 import time
 from contextlib import suppress
-from tempfile import TemporaryDirectory
 from typing import List, Optional, Sequence
 
 from beamferry_agent.environment import tool_environment
@@ -15,7 +14,7 @@ from beamferry_agent.errors import AgentError
 from beamferry_agent.facility_shell import known_words
 from beamferry_agent.probe_facts import Facts
 from beamferry_agent.probe_request import SessionRequest
-from beamferry_agent.probe_running import Runner
+from beamferry_agent.probe_running import scratch_runner
 from beamferry_agent.processes import born
 
 _LIVES = 5
@@ -36,9 +35,8 @@ def answer(text: str) -> str:
     os.umask(0o077)
     try:
         notes = Notes(socket_name(asked.ssh, node))
-        with TemporaryDirectory(prefix="beamferry-") as scratch:
-            words = (*known_words(asked.ssh), "-O", "check", "-l", asked.account, "--", asked.host)
-            runner = Runner(scratch)
+        words = (*known_words(asked.ssh), "-O", "check", "-l", asked.account, "--", asked.host)
+        with scratch_runner() as runner:
             code = runner.run(words, "said", seconds=_SECONDS, limit=_LIMIT).code
             said = runner.read("said")
         found = _PID.search(said)

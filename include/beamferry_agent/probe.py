@@ -8,13 +8,11 @@ import signal
 import sys
 from contextlib import contextmanager
 from importlib import import_module
-from tempfile import TemporaryDirectory
 from typing import Iterator
 
-from beamferry_agent.errors import AgentError
 from beamferry_agent.probe_facts import Facts
 from beamferry_agent.probe_request import ProbeRequest
-from beamferry_agent.probe_running import Runner
+from beamferry_agent.probe_running import scratch_runner
 
 # The module of each transport, which has a function ``look(arguments, facts, runner)``.
 _LOOKS = {"rsync": "probe_facility", "lftp": "probe_lftp"}
@@ -25,14 +23,10 @@ def answer(text: str) -> str:
     request = ProbeRequest.from_json(text)
     facts = Facts()
     os.umask(0o077)
-    try:
-        with _ended_in_order(), TemporaryDirectory(prefix="beamferry-") as scratch:
-            os.environ["BEAMFERRY_JOB"] = scratch
-            look = import_module("beamferry_agent." + _LOOKS[request.transport]).look
-            look(request.arguments, facts, Runner(scratch))
-    except OSError as error:
-        place = "{}: ".format(error.filename) if isinstance(error.filename, str) else ""
-        raise AgentError(place + (error.strerror or str(error)))
+    with _ended_in_order(), scratch_runner() as runner:
+        os.environ["BEAMFERRY_JOB"] = runner.scratch
+        look = import_module("beamferry_agent." + _LOOKS[request.transport]).look
+        look(request.arguments, facts, runner)
     return facts.text()
 
 

@@ -5,9 +5,11 @@ import resource
 import signal
 import subprocess
 from contextlib import ExitStack, contextmanager, suppress
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Dict, Iterator, NamedTuple, Optional, Sequence, Union
 
 from beamferry_agent.environment import tool_environment
+from beamferry_agent.errors import AgentError
 
 # As timeout(1) and shells have them.
 LATE, NOT_STARTED = 124, 127
@@ -20,6 +22,28 @@ class Ended(NamedTuple):
 
     code: int
     is_endless: bool
+
+
+class ScratchError(AgentError):
+    """The folder for temporary files takes nothing. The message names it, and says why."""
+
+    exit_code = 69
+
+
+@contextmanager
+def scratch_runner() -> Iterator["Runner"]:
+    """Yield a runner with a folder of its own, which is removed at the end. Raises ScratchError."""
+    try:
+        with TemporaryDirectory(prefix="beamferry-") as scratch:
+            yield Runner(scratch)
+    except OSError as error:
+        raise ScratchError("{}: {}".format(_temporary(), error.strerror or error))
+
+
+def _temporary() -> str:
+    with suppress(OSError):
+        return gettempdir()
+    return "/tmp"  # noqa: S108 - only named
 
 
 class Runner:

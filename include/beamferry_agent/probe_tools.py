@@ -2,12 +2,15 @@
 
 import os
 import platform
+import re
 import shutil
-from typing import Callable, Dict, Iterable, List, NamedTuple, Optional
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Union
 
+from beamferry_agent.destination import PARTIAL
 from beamferry_agent.environment import tool_environment
 from beamferry_agent.probe_facts import Facts
 from beamferry_agent.probe_running import Runner
+from beamferry_agent.todo_list import FORMAT
 
 # What the steps start, beside what is told with its version.
 _OF_STEPS = ("find", "sh", "shuf", "sort", "sync")
@@ -34,6 +37,9 @@ _SECONDS, _LIMIT = 10, 64 * 1024
 
 # A name that only a NUL ends; the time is one that a file system with steps of two seconds keeps.
 _NAME, _TIME = b"first\nname", 1000000000
+_RECORDS, _SAMPLES = b"b\0a\nb\0a\0", {b"", b"a", b"b", b"a\nb"}
+# As rsync tells of that name.
+_COPIED = re.compile(rb"^@ >f\S* 4 first\\#012name$", re.MULTILINE)
 
 
 class _Trial(NamedTuple):
@@ -65,7 +71,7 @@ def look_at_tools(runner: Runner, facts: Facts, transport: str) -> None:
     facts.say("ssh", first_line(runner, "ssh", "-V"))
     facts.say("python", platform.python_version())
     facts.say("tools_missing", " ".join(tool for tool in NEEDED[transport] if path_of(tool) is None))
-    facts.say("tools_unfit", ", ".join(unfit(runner, NEEDED[transport])))
+    facts.say("tools_unfit", ", ".join(unfit(runner, (transport, *NEEDED[transport]))))
 
 
 def unfit(runner: Runner, tools: Iterable[str]) -> List[str]:
@@ -73,16 +79,13 @@ def unfit(runner: Runner, tools: Iterable[str]) -> List[str]:
     folder = runner.place("trial")
     os.mkdir(folder)
     path = os.path.join(os.fsencode(folder), _NAME)
-    with open(path, "wb") as file:
-        file.write(b"data")
+    _write(path, b"data")
     os.utime(path, (_TIME, _TIME))
-    records, source = runner.place("records"), runner.place("source")
-    with open(records, "wb") as file:
-        file.write(b"b\0a\nb\0a\0")
-    with open(source, "wb") as file:
-        file.write(bytes(range(256)) * 16)
+    _write(runner.place("records"), _RECORDS)
+    _write(runner.place("names"), _NAME + b"\0")
+    _write(runner.place("source"), bytes(range(256)) * 16)
     found = []
-    for tool, trial in _trials(folder, records, source, runner.place("sorted")).items():
+    for tool, trial in _trials(runner).items():
         where = path_of(tool) if tool in tools else None
         if where is None:
             continue
@@ -94,37 +97,51 @@ def unfit(runner: Runner, tools: Iterable[str]) -> List[str]:
     return found
 
 
-def _trials(folder: str, records: str, source: str, output: str) -> Dict[str, _Trial]:
+def _write(path: Union[str, bytes], content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+
+
+def _trials(runner: Runner) -> Dict[str, _Trial]:
     """Return the trials by tool, each with the options that the steps use."""
-
-    def is_sorted(_answer: bytes) -> bool:
-        try:
-            with open(output, "rb") as file:
-                return file.read() == b"a\0a\nb\0b\0"
-        except OSError:
-            return False
-
-    tests = ("-mindepth", "1", "!", "-perm", "/6002", "-type", "f", "-newerct", "@0")
+    folder, records = runner.place("trial"), runner.place("records")
     return {
         "find": _Trial(
             "list names with sizes and times, a NUL at the end of each, by -printf",
-            [folder, *tests, "-printf", "%P//f//%s//%Ts//\\0"],
+            [
+                *(folder, "-mindepth", "1", "!", "-perm", "/6002", "-type", "f", "-newerct", "@0"),
+                *("-printf", "%P//f//%s//%Ts//\\0"),
+            ],
             b"",
             lambda answer: answer == _NAME + b"//f//4//%d//\0" % _TIME,
         ),
         "sort": _Trial(
             "sort what ends with a NUL, by -z",
-            ["-z", "-S", "1M", "-T", folder, "-o", output, "--", records],
+            ["-z", "-S", "1M", "-T", folder, "-o", runner.place("sorted"), "--", records],
             b"",
-            is_sorted,
+            lambda _: runner.read("sorted") == b"a\0a\nb\0b\0",
         ),
         "shuf": _Trial(
             "take a sample of what ends with a NUL, by -z and --random-source",
-            ["-z", "-n", "2", "--random-source=" + source, "--", records],
+            ["-z", "-n", "2", "--random-source=" + runner.place("source"), "--", records],
             b"",
-            lambda answer: (
-                len(set(answer.split(b"\0"))) == 3 and set(answer.split(b"\0")) <= {b"", b"a", b"b", b"a\nb"}
-            ),
+            lambda answer: len(set(answer.split(b"\0"))) == 3 and set(answer.split(b"\0")) < _SAMPLES,
+        ),
+        "rsync": _Trial(
+            "copy listed files with their times, and tell their names",
+            [
+                *("-r", "-l", "-p", "-t", "-s", "--no-h", "--chmod=Du+rwx,Fu+rw,a-s,o-w"),
+                *("--partial-dir=" + PARTIAL, "--temp-dir=" + folder, FORMAT),
+                *(
+                    "--files-from=" + runner.place("names"),
+                    "--from0",
+                    "--",
+                    folder + "/",
+                    runner.place("copy") + "/",
+                ),
+            ],
+            b"",
+            lambda answer: _COPIED.search(answer) is not None and _is_copied(runner),
         ),
         "awk": _Trial(
             "read what ends with a NUL, by RS",
@@ -133,3 +150,10 @@ def _trials(folder: str, records: str, source: str, output: str) -> Dict[str, _T
             lambda answer: answer == b"2\n",
         ),
     }
+
+
+def _is_copied(runner: Runner) -> bool:
+    try:
+        return os.stat(os.path.join(os.fsencode(runner.place("copy")), _NAME)).st_mtime == _TIME
+    except OSError:
+        return False

@@ -24,7 +24,7 @@ from beamferry_agent.probe_request import ProbeRequest
 from beamferry_agent.probe_running import LATE, NOT_STARTED, Runner
 from beamferry_agent.probe_tools import look_at_tools, unfit
 
-GNU = ("find", "sort", "shuf", "awk")
+GNU = ("find", "sort", "shuf", "rsync", "awk")
 # What every answer has.
 ALWAYS = ("node", "ssh", "python", "tools_missing", "root_exists")
 
@@ -197,6 +197,8 @@ LIMITED = {
     "sort, by lines": 'shift; exec /usr/bin/sort "$@"',
     "shuf": "echo 'shuf: unrecognized option: random-source' >&2; exit 1",
     "shuf, by lines": 'shift; exec /usr/bin/shuf "$@"',
+    "rsync": "case \"$*\" in *' -s '*) echo 'unknown option' >&2; exit 1 ;; esac; exec /usr/bin/rsync \"$@\"",
+    "rsync, without times": 'shift 4; exec /usr/bin/rsync -r "$@"',
     "awk": "exec tr '\\0' ' ' | /usr/bin/awk \"$@\"",
 }
 
@@ -211,7 +213,7 @@ def test_a_tool_that_cannot_do_what_it_is_needed_for_is_named(
     shim.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     facts = Facts()
-    look_at_tools(runner, facts, "lftp")
+    look_at_tools(runner, facts, "rsync" if tool == "rsync" else "lftp")
     (told,) = (line for line in facts.text().split("\n") if line.startswith("tools_unfit="))
     assert told.startswith(f"tools_unfit={shim} (")
     assert told.endswith(")")
