@@ -171,7 +171,7 @@ def judge_tools(facts: Facts, tools: tuple[str, ...]) -> Iterator[Finding]:
             PermanentError(
                 "rds-tool-missing",
                 f"RDS-SSH lacks {missing}",
-                "ask Research IT to install coreutils, findutils, util-linux, procps and awk there",
+                "ask Research IT to install coreutils and findutils there",
             ),
         )
     if facts.get("tools_unfit"):

@@ -14,25 +14,8 @@ from beamferry_agent.todo_list import FORMAT
 
 # What the steps start, beside what is told with its version.
 _OF_STEPS = ("find", "sh", "shuf", "sort", "sync")
-# What the scripts start that do not belong to the agent yet.
-_OF_SCRIPTS = (
-    *(
-        "awk",
-        "base64",
-        "bash",
-        "cmp",
-        "dd",
-        "pgrep",
-        "ps",
-        "readlink",
-        "sed",
-        "sha256sum",
-        "stat",
-        "uniq",
-        "xargs",
-    ),
-)
-NEEDED = {"rsync": _OF_STEPS, "lftp": ("lftp", "sftp", *_OF_STEPS, *_OF_SCRIPTS)}
+# Bash answers the question for a password over SFTP, see lftp_login.py.
+NEEDED = {"rsync": _OF_STEPS, "lftp": ("bash", "lftp", "sftp", *_OF_STEPS)}
 _SECONDS, _LIMIT = 10, 64 * 1024
 
 # A name that only a NUL ends; the time is one that a file system with steps of two seconds keeps.
