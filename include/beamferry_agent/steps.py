@@ -1,5 +1,6 @@
 """Runs one step of a job, the process that the supervisor waits for."""
 
+import errno
 import json
 import os
 import signal
@@ -10,9 +11,11 @@ from importlib import import_module
 from typing import Any, Dict, NoReturn
 
 from beamferry_agent.errors import AgentError
-from beamferry_agent.step import STOPPED, UNEXPECTED, Step, StepEnd
+from beamferry_agent.step import AT_HOME, STOPPED, UNEXPECTED, Step, StepEnd
 from beamferry_agent.tools import Tools
 
+# A file system takes nothing, for whatever reason.
+_NOT_TAKEN = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE))
 # The module of each, which has a function ``run(step, tools, arguments)``.
 STEPS = {
     "dry_run": "dry_run",
@@ -62,7 +65,8 @@ def _run(step: Step, tools: Tools, order: Dict[str, Any]) -> StepEnd:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         step.say("The step ended in a way that it did not expect: {}".format(reason))
         step.hear_if_possible("agent: {}".format(reason))
-        return StepEnd(UNEXPECTED)
+        # What RDS refuses is told where it does: the rest is of our own folder.
+        return StepEnd(AT_HOME if isinstance(error, OSError) and error.errno in _NOT_TAKEN else UNEXPECTED)
     return StepEnd(0)
 
 
