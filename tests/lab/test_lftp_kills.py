@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import psutil
@@ -85,7 +86,9 @@ def run_with_kills(desy: Desy, engine: DesyEngine, kills: int, seed: int) -> Non
                     struck.append(strike(engine, job, chance))
             code = job.process.wait(timeout=100)
             # What the agent does before it starts the next one: nothing of the old may go on.
-            job.kill(signal.SIGKILL) if code < 0 else None
+            # It may have ended by itself: an lftp whose step is gone has nobody to tell.
+            with suppress(ProcessLookupError):
+                job.kill(signal.SIGKILL) if code < 0 else None
             if code == 0 and len(struck) < kills:
                 # It was done before the last strike: once more from the beginning.
                 for file in (engine.destination / "processed" / "kills").iterdir():
