@@ -126,12 +126,6 @@ def _trials(runner: Runner) -> Dict[str, _Trial]:
             b"",
             lambda answer: _COPIED.search(answer) is not None and _is_copied(runner),
         ),
-        "awk": _Trial(
-            "read what ends with a NUL, by RS",
-            ['BEGIN { RS = "\\0" } END { print NR }'],
-            b"a\0b\0",
-            lambda answer: answer == b"2\n",
-        ),
     }
 
 

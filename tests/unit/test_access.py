@@ -166,7 +166,7 @@ def test_all_is_well() -> None:
     ("changes", "code", "names"),
     [
         ({"rsync": ""}, "rds-no-rsync", ("rds-ssh", "rsync", "Research IT")),
-        ({"tools_missing": "flock awk"}, "rds-tool-missing", ("flock, awk", "util-linux")),
+        ({"tools_missing": "find sort"}, "rds-tool-missing", ("find, sort", "findutils")),
         (
             {"tools_unfit": "/opt/busybox/find (list names by -printf)"},
             "rds-tool-unfit",

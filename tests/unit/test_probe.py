@@ -24,7 +24,7 @@ from beamferry_agent.probe_request import ProbeRequest
 from beamferry_agent.probe_running import LATE, NOT_STARTED, Runner
 from beamferry_agent.probe_tools import look_at_tools, unfit
 
-GNU = ("find", "sort", "shuf", "rsync", "awk")
+GNU = ("find", "sort", "shuf", "rsync")
 # What every answer has.
 ALWAYS = ("node", "ssh", "python", "tools_missing", "root_exists")
 
@@ -199,7 +199,6 @@ LIMITED = {
     "shuf, by lines": 'shift; exec /usr/bin/shuf "$@"',
     "rsync": "case \"$*\" in *' -s '*) echo 'unknown option' >&2; exit 1 ;; esac; exec /usr/bin/rsync \"$@\"",
     "rsync, without times": 'shift 4; exec /usr/bin/rsync -r "$@"',
-    "awk": "exec tr '\\0' ' ' | /usr/bin/awk \"$@\"",
 }
 
 
