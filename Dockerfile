@@ -44,9 +44,9 @@ FROM server AS lab
 USER root
 # At Diamond and on RDS-SSH the account is mbcx9cd4, at DESY cdaniel: two names for one number, as all files are the lab's.
 # DESY's SFTP shows an account its beamtimes at the top; a server that is not root cannot change its root, so they lie there.
-RUN command -v sshd rsync lftp openssl ssh-keygen pgrep awk >/dev/null || { apt-get update -qq \
+RUN command -v sshd rsync lftp openssl ssh-keygen ps >/dev/null || { apt-get update -qq \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-    openssh-server openssh-client rsync lftp openssl procps gawk && rm -rf /var/lib/apt/lists/*; }
+    openssh-server openssh-client rsync lftp openssl procps && rm -rf /var/lib/apt/lists/*; }
 RUN mkdir -p /lab/rds /lab/diamond /lab/desy /mnt/eps01-rds/Fonseca-Lightform \
     && useradd --uid 1001 --gid 0 --no-create-home --home-dir /home/mbcx9cd4 --shell /bin/bash mbcx9cd4 \
     && useradd --uid 1001 --non-unique --gid 0 --no-create-home --home-dir /home/cdaniel --shell /bin/bash cdaniel \

@@ -118,7 +118,7 @@ def test_the_wheel_holds_every_file_of_both_packages_and_no_other(wheel: Path) -
     with zipfile.ZipFile(wheel) as archive:
         held = set(archive.namelist())
     assert {name for name in held if ".dist-info/" not in name} == wanted
-    for kind in ("remote/*.sh", "remote/*.awk", "mail/templates/*.j2", "web/static/*.js"):
+    for kind in ("remote/*.sh", "mail/templates/*.j2", "web/static/*.js"):
         assert any(Path(name).match(f"beamferry/{kind}") for name in held), kind
 
 

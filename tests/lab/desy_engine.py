@@ -38,7 +38,6 @@ class DesyEngine(Scripts):
     key: Path
     settings: dict[str, Any] = field(default_factory=dict)
     password: str | None = None
-    awk: str | None = None
     # What the destination can keep, as the probe would say.
     traits: Traits = POSIX
 

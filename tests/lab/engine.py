@@ -50,7 +50,6 @@ class Scripts:
     """A work folder for the engine's scripts, and tools of their own before those of this machine."""
 
     folder: Path
-    awk: str | None
     # Words before a job's command that lead it into another view of the file systems.
     inside: tuple[str, ...] = ()
 
@@ -61,8 +60,6 @@ class Scripts:
             place.mkdir(parents=True)
         for name, content in remote.bundle().items():
             (self.installed / name).write_bytes(content)
-        if self.awk:
-            (self.shims / "awk").symlink_to(self.awk)
 
     def shim_ssh(self, text: str) -> None:
         """Let ssh read this configuration, as if it were ~/.ssh/config."""
@@ -188,7 +185,6 @@ class Engine(Scripts):
     far: Host
     folder: Path
     settings: dict[str, Any] = field(default_factory=dict)
-    awk: str | None = None
     # What the destination can keep, as the probe would say.
     traits: rsync.Traits = rsync.POSIX
 

@@ -129,17 +129,10 @@ def between(engine: DesyEngine, command: str) -> None:
 # What differs.
 
 
-@pytest.mark.parametrize(
-    "awk", [pytest.param(shutil.which(name) or "", id=name) for name in ("mawk", "gawk")]
-)
-def test_each_difference_is_in_its_list(desy: Desy, at_desy: Callable[..., DesyEngine], awk: str) -> None:
-    if not awk:
-        pytest.skip("this awk is not installed")
+def test_each_difference_is_in_its_list(desy: Desy, at_desy: Callable[..., DesyEngine]) -> None:
     with Folder(desy, OWN) as folder:
         own(folder)
-        engine = bring_home(
-            at_desy(awk=awk, settings={"folders": ["processed", "shared"]}), "processed", "shared"
-        )
+        engine = bring_home(at_desy(settings={"folders": ["processed", "shared"]}), "processed", "shared")
         here = engine.destination
         flip(here / LARGE, 1_499_999)
         (here / SMALL).write_bytes(b"short")

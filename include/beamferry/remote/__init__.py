@@ -48,7 +48,7 @@ def bundle() -> Mapping[str, bytes]:
     scripts = {
         item.name: item.read_bytes()
         for item in sorted(files(__name__).iterdir(), key=lambda item: item.name)
-        if item.name.endswith((".sh", ".awk"))
+        if item.name.endswith(".sh")
     }
     return {**scripts, "agent.pyz": agent_archive()}
 
