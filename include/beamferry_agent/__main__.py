@@ -15,7 +15,6 @@ _VERBS = {
     "probe": ("probe", "answer"),
     "prune": ("pruning", "prune"),
     "publish": ("publication", "answer"),
-    "resolve": ("destination", "resolve"),
     "session": ("persons_session", "answer"),
     "step": ("steps", "run_step"),
     "supervise": ("supervisor", "supervise"),

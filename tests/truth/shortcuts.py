@@ -35,7 +35,7 @@ esac
 _ASKS = """\
 #!/bin/bash
 case $2,${3##*/},$4 in
-  *,agent.pyz,compare | *,agent.pyz,publish | *,agent.pyz,resolve) ;;
+  *,agent.pyz,compare | *,agent.pyz,publish) ;;
   # What starts programs of its own does so for real.
   *) exec /usr/bin/python3 "$@" ;;
 esac
