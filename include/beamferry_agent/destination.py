@@ -1,10 +1,9 @@
 """The folder that a beamtime goes to, and what a transfer keeps in it meanwhile: no link of others leads out of it."""
 
-import json
 import os
 import stat
 from contextlib import contextmanager
-from typing import Dict, Iterator, Tuple
+from typing import Iterator, Tuple
 
 from beamferry_agent.places import ForeignError, follow, open_below, place_error, refuse_shared, resolved
 
@@ -13,31 +12,29 @@ PARTIAL = ".beamferry-partial"
 _DATA_MODE, _OWN_MODE = 0o755, 0o700
 
 
-def resolve(text: str) -> str:
-    """Answer ``{"destination"}``: return the folder's path without links, whether it is there or not.
+def resolve(path: str) -> str:
+    """Return a destination's path without links, whether it is there or not.
 
     Of ``ROOT/./REST`` links are followed in ROOT alone, and there if root or this account made them. Raises PlaceError.
     """
-    followed = follow(_fields(text)["destination"])
+    followed = follow(path)
     os.close(followed.handle)
     return os.path.join(followed.real, *followed.left)
 
 
-def prepare(text: str) -> str:
-    """Answer ``{"destination", "below", "umask"}``: make the folder and, below it, one of the transfer's own.
+def prepare(path: str, below: str, umask: int) -> str:
+    """Make a destination and, below it, a folder of the transfer's own; return the destination's path without links.
 
-    Returns the folder's path. ``umask``, octal, counts for the destination itself where it is made. No link below the
-    destination is followed. Raises PlaceError, also when the transfer's own folder is somebody else's, or others can
-    write to it.
+    ``umask`` counts for the destination itself where it is made. No link below the destination is followed. Raises
+    PlaceError, also when the transfer's own folder is somebody else's, or others can write to it.
     """
-    asked = _fields(text)
-    destination = resolve(text)
+    destination = resolve(path)
     with open_below("/", os.path.dirname(destination), _DATA_MODE):
         pass
-    with open_below("/", destination, 0o777 & ~int(asked["umask"], 8)):
+    with open_below("/", destination, 0o777 & ~umask):
         pass
     place = destination
-    for part in asked["below"].split("/"):
+    for part in below.split("/"):
         place = os.path.join(place, part)
         with open_below(resolved(destination), place, _OWN_MODE) as folder:
             refuse_shared(folder, place)
@@ -107,10 +104,3 @@ def _open_file(folder: int, name: str, place: str) -> int:
         os.close(handle)
         raise ForeignError("{} is no file of its own".format(place))
     return handle
-
-
-def _fields(text: str) -> Dict[str, str]:
-    fields = json.loads(text)
-    if not isinstance(fields, dict) or not all(isinstance(value, str) for value in fields.values()):
-        raise ValueError("a request must be texts by name")
-    return fields

@@ -6,7 +6,6 @@ job's ``stats`` for others to read. Ends with 72 if the destination cannot hold 
 each of them.
 """
 
-import json
 import os
 import shutil
 import time
@@ -24,7 +23,7 @@ from beamferry_agent.step_destination import real_destination
 from beamferry_agent.ticker import Ticker
 from beamferry_agent.todo_list import FORMAT, TodoList
 from beamferry_agent.tools import Tools
-from beamferry_agent.trial import names
+from beamferry_agent.trial import NewNames, refuse_names
 
 _MOVERS = frozenset({"rsync"})
 # Of an earlier run; its list must never be taken for this one's, nor its progress.
@@ -109,12 +108,11 @@ class _DryRun:
         rsync itself tells what of it could be, if it took no file for equal. The comparison finds what a damaged
         memory held.
         """
-        pair = {"source": self._source, "destination": self._destination}
         remembered = self._path("remembered")
         with open(remembered, "wb"):
             pass
         with suppress(DamagedListsError):
-            recall(json.dumps(dict(pair, output=remembered)))
+            recall(self._source, self._destination, remembered)
         if os.path.getsize(remembered) == 0:
             return
         lines = self._path("fetchable")
@@ -124,23 +122,16 @@ class _DryRun:
             )
         if code != 0:
             raise StepEnd(code)
-        mark_again(json.dumps(dict(pair, lines=lines)))
+        mark_again(self._source, self._destination, lines)
         os.unlink(lines)
 
     def _refused_names(self, root: str) -> int:
         """Find what would get lost: what is new must have a name that the destination can hold. Returns a code."""
-        places = {name: self._path(name) for name in ("others", "todo.new")}
-        if not any(os.path.getsize(place) for place in places.values()):
+        new = NewNames(todo=self._path("todo.new"), others=self._path("others"))
+        if not os.path.getsize(new.todo) and not os.path.getsize(new.others):
             return 0
-        request = {
-            "destination": self._destination,
-            "root": root,
-            "todo": places["todo.new"],
-            "others": places["others"],
-            "output": self._path("names_refused"),
-        }
         try:
-            names(json.dumps(request))
+            refuse_names(self._destination, root, new, self._path("names_refused"))
         except AgentError as error:
             self._step.hear(error.told())
             return error.exit_code

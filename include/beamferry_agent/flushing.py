@@ -1,6 +1,5 @@
 """What was written at RDS is on its disk before it counts; what a loss of power may have undone is fetched again."""
 
-import json
 import os
 import subprocess
 import time
@@ -78,7 +77,7 @@ def suspect_unflushed(step: Step, tools: Tools, work: str, source: str, destinat
             raise StepEnd(_UNREADABLE)
         # Where what is remembered is damaged, everything is compared again.
         with suppress(DamagedListsError):
-            suspect(json.dumps({"source": source, "destination": destination, "list": suspects}))
+            suspect(source, destination, suspects)
     _forget(work)
 
 

@@ -16,7 +16,6 @@ a log-in that failed, 68 a broken connection. The words then have lines of ours:
   beamferry: unreadable-line: FOLDER: LINE
 """
 
-import json
 import os
 import shutil
 import time
@@ -42,7 +41,7 @@ from beamferry_agent.step_destination import at_rds, real_destination
 from beamferry_agent.ticker import Ticker
 from beamferry_agent.together import together
 from beamferry_agent.tools import Tools
-from beamferry_agent.trial import names
+from beamferry_agent.trial import NewNames, refuse_names
 
 _NAMES = (
     *(
@@ -127,7 +126,7 @@ class _DryRun:
         with open(damaged, "wb"):
             pass
         with suppress(DamagedListsError):
-            recall(json.dumps({"source": source, "destination": self._destination, "output": damaged}))
+            recall(source, self._destination, damaged)
 
     def _list_copy(self, exclude: Sequence[bytes]) -> None:
         with at_rds(self._step):
@@ -173,13 +172,9 @@ class _DryRun:
     def _leave(self, missing: Missing, window: int) -> None:
         """Put what was found where others look for it; the list of files comes last."""
         if missing.files:
-            request = {
-                "destination": self._destination,
-                "root": self._asked.text("destination-root"),
-                "records": self._path("source.census"),
-                "output": os.path.join(self._work, "names_refused"),
-            }
-            names(json.dumps(request))
+            new = NewNames(records=self._path("source.census"))
+            refused = os.path.join(self._work, "names_refused")
+            refuse_names(self._destination, self._asked.text("destination-root"), new, refused)
         self._step.put(os.path.join(self._work, "modify_window"), "{}\n".format(window))
         self._step.put("stats", missing.stats)
         with open(self._path("totals"), "w") as file:

@@ -1,7 +1,6 @@
 """What is asked of a transfer by lftp, and the destination made ready for it."""
 
 import hashlib
-import json
 import os
 from contextlib import contextmanager, suppress
 from typing import Iterator, List, NamedTuple, Tuple
@@ -11,6 +10,7 @@ from beamferry_agent.destination import PARTIAL
 from beamferry_agent.lftp_login import NAMES as FACILITY_NAMES
 from beamferry_agent.opening import open_copies
 from beamferry_agent.places import open_below, refuse_shared
+from beamferry_agent.records import decode_name
 from beamferry_agent.step import Step, StepEnd
 from beamferry_agent.step_destination import at_rds, prepared_destination, real_destination
 from beamferry_agent.tools import DATA_UMASK
@@ -126,8 +126,7 @@ def opened(step: Step, job: Job) -> Iterator[Opened]:
     with at_rds(step):
         # First, as new folders and files take their group from those above.
         if os.path.exists(closed) and os.path.getsize(closed):
-            asked = {"destination": destination, "list": closed, "access": job.access, "group": job.group}
-            open_copies(json.dumps(dict(asked, folder=job.folder.decode("utf-8", "surrogateescape"))))
+            open_copies(destination, closed, decode_name(job.folder), access=job.access, group=job.group)
         destination = prepared_destination(step, job.destination, job.staging, job.umask)
         place = os.path.join(destination, job.staging)
         with open_below("/", destination, 0o777 & ~job.umask) as root, open_below(

@@ -1,6 +1,5 @@
 """Files that were found to differ from their source are remembered until they are seen to agree, or are gone."""
 
-import json
 import os
 from typing import Dict, Iterable, Iterator, List, Set, Tuple
 
@@ -10,45 +9,43 @@ from beamferry_agent.places import PlaceError
 from beamferry_agent.records import FILE, Entry, encode_name, read_names, read_records
 
 
-def recall(text: str) -> str:
-    """Answer ``{"source", "destination", "output"}``: write the remembered paths to a list.
+def recall(source: str, destination: str, output: str) -> int:
+    """Write the remembered paths of a source, HOST:PATH, and a destination to a list; return how many there are.
 
     Raises DamagedListsError when the memory is damaged: everything has to be compared again. PlaceError.
     """
-    asked = json.loads(text)
-    pair, store = pair_of(asked["source"], asked["destination"]), Store()
+    pair, store = pair_of(source, destination), Store()
     with store.open() as folder:
         store.adopt_moved(folder, pair)
         found = store.find(folder, pair)
-    _write_list(asked["output"], sorted(found, key=in_order))
-    return json.dumps({"remembered": len(found)})
+    _write_list(output, sorted(found, key=in_order))
+    return len(found)
 
 
-def mark_again(text: str) -> str:
-    """Answer ``{"source", "destination", "lines"}``: have rsync fetch anew what is remembered, and could be fetched.
+def mark_again(source: str, destination: str, lines: str) -> int:
+    """Have rsync fetch anew what is remembered, and could be fetched; return how many copies got another time.
 
-    ``lines`` is what rsync says of the remembered files when it is to take none for equal. A copy that the source does
-    not have, or the entry leaves out, may be the only one: it keeps its time. Raises DamagedListsError, PlaceError.
+    ``lines``: file with what rsync says of the remembered files when it is to take none for equal. A copy that the
+    source does not have, or the entry leaves out, may be the only one: it keeps its time. Raises DamagedListsError,
+    PlaceError.
     """
-    asked = json.loads(text)
-    pair, store = pair_of(asked["source"], asked["destination"]), Store()
+    pair, store = pair_of(source, destination), Store()
     with store.open() as folder:
         found = store.find(folder, pair)
-    with open(asked["lines"], "rb") as lines:
-        wanted = [path for path in fetchable(lines) if _is_here(pair, path, found.get(path, []))]
+    with open(lines, "rb") as said:
+        wanted = [path for path in fetchable(said) if _is_here(pair, path, found.get(path, []))]
     mark(pair.destination, ((path, None) for path in wanted))
-    return json.dumps({"marked": len(wanted)})
+    return len(wanted)
 
 
-def remember(text: str) -> str:
-    """Answer ``{"source", "destination", "folder"}``: settle what was remembered by the lists of a comparison.
+def remember(source: str, destination: str, lists: str) -> int:
+    """Settle what was remembered by the lists of a comparison; return how many could not be compared.
 
-    The folder has ``source.census``, ``destination.census``, ``sampled`` (paths whose content was compared) and
-    ``mismatches``. Writes there ``unresolved``: what still is remembered and could not be compared. Raises
+    The folder ``lists`` has ``source.census``, ``destination.census``, ``sampled`` (paths whose content was compared)
+    and ``mismatches``. Writes there ``unresolved``: what still is remembered and could not be compared. Raises
     DamagedListsError, PlaceError.
     """
-    asked = json.loads(text)
-    pair, lists, store = pair_of(asked["source"], asked["destination"]), asked["folder"], Store()
+    pair, store = pair_of(source, destination), Store()
     with store.open() as folder:
         # What a damaged file told of was compared since that was told, as everything was.
         store.put_aside(folder, pair)
@@ -67,21 +64,20 @@ def remember(text: str) -> str:
         store.change(folder, pair, differ, remove)
     _mark_found(pair, lists, differ)
     _write_list(os.path.join(lists, "unresolved"), sorted(unresolved, key=in_order))
-    return json.dumps({"remembered": len(differ | (set(old) - done)), "unresolved": len(unresolved)})
+    return len(unresolved)
 
 
-def suspect(text: str) -> str:
-    """Answer ``{"source", "destination", "list"}``: remember a list's paths as well, as they may have lost their bytes.
+def suspect(source: str, destination: str, paths: str) -> int:
+    """Remember the paths of a list as well, as they may have lost their bytes; return how many there are.
 
     Raises DamagedListsError: everything has to be compared again. PlaceError.
     """
-    asked = json.loads(text)
-    with open(asked["list"], "rb") as file:
+    with open(paths, "rb") as file:
         found = set(read_names(file))
     store = Store()
     with store.open() as folder:
-        store.change(folder, pair_of(asked["source"], asked["destination"]), found, {})
-    return json.dumps({"suspect": len(found)})
+        store.change(folder, pair_of(source, destination), found, {})
+    return len(found)
 
 
 def _is_here(pair: Pair, path: bytes, spots: List[Spot]) -> bool:

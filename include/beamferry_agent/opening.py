@@ -1,10 +1,9 @@
 """Gives the group its permissions on copies that are there already: of what is this account's, and nothing else."""
 
 import errno
-import json
 import os
 import stat
-from typing import List, Optional
+from typing import Dict, List, Optional
 
 from beamferry_agent.places import open_root, place_error, resolved
 from beamferry_agent.records import FILE, Entry, read_records
@@ -21,31 +20,29 @@ _NEVER = stat.S_IWOTH | stat.S_ISUID
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
-def open_copies(text: str) -> str:
-    """Answer ``{"destination", "list", "folder", "access", "group"}``: open what a list holds of a folder.
+def open_copies(destination: str, census: str, folder: str, *, access: str, group: str) -> Dict[str, int]:
+    """Open what a census of what has to be opened holds of a folder.
 
-    ``list``: a census of what has to be opened. ``folder``: a name, or ``.`` for the files beside the folders; the
-    destination itself belongs to each. ``access``: read or write. ``group``: the number of the group that everything
-    is given, or ``own``. Tells how many were opened, and how many are not this account's to open. Raises
-    DamagedListsError, PlaceError.
+    ``folder``: a name, or ``.`` for the files beside the folders; the destination itself belongs to each. ``access``:
+    read or write. ``group``: the number of the group that everything is given, or ``own``. Returns how many were
+    ``opened``, and how many are not this account's to open and were ``left``. Raises DamagedListsError, PlaceError.
     """
-    asked = json.loads(text)
-    group = None if asked["group"] == "own" else int(asked["group"])
+    number = None if group == "own" else int(group)
     counts = {"opened": 0, "left": 0}
-    folders = _Folders(asked["destination"])
+    folders = _Folders(destination)
     try:
-        with open(asked["list"], "rb") as records:
+        with open(census, "rb") as records:
             for entry in read_records(records):
-                if not _belongs(entry, asked["folder"]):
+                if not _belongs(entry, folder):
                     continue
                 if ".." in entry.path.split("/"):
                     raise ValueError("an entry of the list is not below the destination")
-                done = _open(folders, entry, asked["access"], group)
+                done = _open(folders, entry, access, number)
                 if done is not None:
                     counts["opened" if done else "left"] += 1
     finally:
         folders.close()
-    return json.dumps(counts)
+    return counts
 
 
 def _belongs(entry: Entry, folder: str) -> bool:

@@ -1,6 +1,5 @@
 """The destination of a step: found without links of others on the way, made where it is missing, and kept open."""
 
-import json
 import os
 from contextlib import contextmanager
 from typing import Iterator
@@ -19,16 +18,14 @@ def real_destination(step: Step, path: str) -> str:
     What somebody else's link leads to is no destination.
     """
     with at_rds(step):
-        step.destination = resolve(json.dumps({"destination": path}))
+        step.destination = resolve(path)
         return step.destination
 
 
 def prepared_destination(step: Step, path: str, below: str, umask: int) -> str:
     """Do the same, and make the folder, and one of the transfer's own below it, through no link. Raises StepEnd."""
     with at_rds(step):
-        step.destination = prepare(
-            json.dumps({"destination": path, "below": below, "umask": "{:03o}".format(umask)})
-        )
+        step.destination = prepare(path, below, umask)
         return step.destination
 
 

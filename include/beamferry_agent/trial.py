@@ -1,14 +1,13 @@
 """A trial of the destination: names are made in a folder of its own, whose list then tells what cannot be held."""
 
 import errno
-import json
 import os
 import re
 import signal
 import sys
 from contextlib import contextmanager
 from itertools import chain
-from typing import Dict, Iterable, Iterator
+from typing import Iterable, Iterator, List, NamedTuple
 
 from beamferry_agent.destination import PARTIAL
 from beamferry_agent.errors import AgentError
@@ -46,22 +45,29 @@ class NamesError(AgentError):
     exit_code = 72
 
 
-def names(text: str) -> str:
-    """Answer ``{"destination", "root", "output"}`` and a list: refuse what of it the destination cannot hold.
-
-    The list is either ``records``, a file with NUL-terminated records of a census, or ``todo`` and ``others``, lines
-    of SIZE and NAME as rsync prints them. If all can be held, ``output`` is not made; else it gets a line for each
-    that cannot. Raises NamesError, PlaceError and DamagedListsError.
+class NewNames(NamedTuple):
+    """Files with the names that are new: ``records`` of a census, or ``todo`` and ``others``, lines of SIZE and NAME as
+    rsync prints them; '' for what there is none of.
     """
-    asked = json.loads(text)
-    destination = asked["destination"]
-    lacks = try_names(destination, asked["root"])
-    found = unheld(lambda: _paths(asked), lacks, lambda folder: _names_there(destination, folder))
-    lines = (_line(entry) for entry in chain(_too_long(asked), found))
+
+    records: str = ""
+    todo: str = ""
+    others: str = ""
+
+
+def refuse_names(destination: str, root: str, new: NewNames, output: str) -> List[str]:
+    """Refuse what of a list the destination cannot hold; return what its file system lacks.
+
+    If all can be held, ``output`` is not made; else it gets a line for each that cannot. Raises NamesError, PlaceError
+    and DamagedListsError.
+    """
+    lacks = try_names(destination, root)
+    found = unheld(lambda: _paths(new), lacks, lambda folder: _names_there(destination, folder))
+    lines = (_line(entry) for entry in chain(_too_long(destination, new), found))
     first = next(lines, None)
     if first is not None:
-        raise NamesError(_write_all(asked["output"], chain((first,), lines)))
-    return json.dumps({"lacks": sorted(lacks.traits)})
+        raise NamesError(_write_all(output, chain((first,), lines)))
+    return sorted(lacks.traits)
 
 
 def _write_all(output: str, lines: Iterable[bytes]) -> str:
@@ -89,12 +95,12 @@ def _in_short(path: bytes) -> bytes:
     return path if len(path) <= _SHORT else path[: _SHORT // 2] + b"..." + path[-_SHORT // 2 :]
 
 
-def _too_long(asked: Dict[str, str]) -> Iterator[Refused]:
+def _too_long(destination: str, new: NewNames) -> Iterator[Refused]:
     """Yield the paths that are too long below this destination, with what a transfer keeps of them meanwhile."""
-    room = _LONGEST_PATH - len(os.fsencode(asked["destination"])) - len("/" + PARTIAL + "/")
+    room = _LONGEST_PATH - len(os.fsencode(destination)) - len("/" + PARTIAL + "/")
     # A list is looked at path by path only where an entry of it is as long.
-    if max(_lengths(asked), default=0) > room:
-        for path in _paths(asked):
+    if max(_lengths(new), default=0) > room:
+        for path in _paths(new):
             if len(path) > room:
                 yield Refused(path, "is a path of more than {} bytes".format(room), b"")
 
@@ -103,29 +109,35 @@ def _escaped(match: "re.Match[bytes]") -> bytes:
     return "\\#{:03o}".format(match.group()[0]).encode()
 
 
-def _paths(asked: Dict[str, str]) -> Iterator[bytes]:
-    """Yield the paths of a request's list, those of folders with ``/`` at their end."""
-    if "records" in asked:
-        with open(asked["records"], "rb") as file:
+def _paths(new: NewNames) -> Iterator[bytes]:
+    """Yield the paths of a list, those of folders with ``/`` at their end."""
+    for record in _records(new):
+        path, kind = (record + b"//").split(b"//", 2)[:2]
+        yield path + b"/" if kind == FOLDER.encode() else path
+    for line in _lines(new):
+        path = unescape_name(line.rstrip(b"\n").split(b" ", 1)[1])
+        # The beamtime's own folder has a line of its own.
+        if path != b"./":
+            yield path
+
+
+def _lengths(new: NewNames) -> Iterator[int]:
+    return map(len, chain(_records(new), _lines(new)))
+
+
+def _records(new: NewNames) -> Iterator[bytes]:
+    if new.records:
+        with open(new.records, "rb") as file:
             for record in read_names(file):
-                path, kind = (record + b"//").split(b"//", 2)[:2]
-                yield path + b"/" if kind == FOLDER.encode() else path
-        return
-    for place in (asked["todo"], asked["others"]):
-        with open(place, "rb") as file:
-            for line in file:
-                path = unescape_name(line.rstrip(b"\n").split(b" ", 1)[1])
-                # The beamtime's own folder has a line of its own.
-                if path != b"./":
-                    yield path
+                yield record
 
 
-def _lengths(asked: Dict[str, str]) -> Iterator[int]:
-    for name in ("records", "todo", "others"):
-        if name in asked:
-            with open(asked[name], "rb") as file:
-                for length in map(len, read_names(file) if name == "records" else file):
-                    yield length
+def _lines(new: NewNames) -> Iterator[bytes]:
+    for place in (new.todo, new.others):
+        if place:
+            with open(place, "rb") as file:
+                for line in file:
+                    yield line
 
 
 def _names_there(destination: str, folder: bytes) -> Iterable[bytes]:

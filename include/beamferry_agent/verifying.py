@@ -7,7 +7,6 @@ differently each time) and unresolved (paths that differed before and could not 
 comparison could be made, whatever it found; with 23 when something could not be read, 24 when it went away meanwhile.
 """
 
-import json
 import os
 import shutil
 from typing import Dict, FrozenSet, NoReturn, Optional, Sequence, Set
@@ -71,7 +70,7 @@ class Verification:
         self._destination = real_destination(step, asked.text("destination"))
         with at_rds(step):
             self._copy = open_copy(self._destination)
-        self._pair = {"source": source, "destination": self._destination}
+        self._compared_source = source
         shutil.rmtree(out, ignore_errors=True)
         os.makedirs(self.lists.scratch)
         self._censuses = BothCensuses(
@@ -120,7 +119,7 @@ class Verification:
         self._choose()
         if os.path.getsize(self._path("chosen")) and self._copy is not None:
             code = max(code, self._compare_content(self._copy), key=(0, VANISHED, UNREAD).index)
-        unresolved = json.loads(remember(json.dumps(dict(self._pair, folder=self.lists.out))))["unresolved"]
+        unresolved = remember(self._compared_source, self._destination, self.lists.out)
         self._end(code, compared, unresolved)
 
     def _path(self, name: str) -> str:
@@ -146,10 +145,10 @@ class Verification:
     # --- what is remembered -----------------------------------------------------------------------------------
 
     def _recall(self) -> None:
-        suspect_unflushed(self._step, self.tools, self._work, self._pair["source"], self._destination)
+        suspect_unflushed(self._step, self.tools, self._work, self._compared_source, self._destination)
         path = self._path("remembered")
         try:
-            recall(json.dumps(dict(self._pair, output=path)))
+            recall(self._compared_source, self._destination, path)
         except DamagedListsError as error:
             # What a damaged memory held is found by comparing everything.
             self._step.hear(error.told())

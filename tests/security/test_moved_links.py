@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from typing import TYPE_CHECKING
@@ -133,15 +132,14 @@ def test_what_is_remembered_of_a_destination_is_found_by_its_path_as_before(
     tmp_path: Path, there: str
 ) -> None:
     (tmp_path / "rds" / there).mkdir(parents=True)
-    asked = {"destination": f"{tmp_path}/rds/./diamond/i12/visit"}
-    assert resolve(json.dumps(asked)) == f"{tmp_path.resolve()}/rds/diamond/i12/visit"
+    assert resolve(f"{tmp_path}/rds/./diamond/i12/visit") == f"{tmp_path.resolve()}/rds/diamond/i12/visit"
 
 
 @pytest.mark.parametrize("rest", ["../own", "diamond/../../own"])
 def test_nothing_above_the_root_is_a_destination(tmp_path: Path, rest: str) -> None:
     (tmp_path / "rds" / "diamond").mkdir(parents=True)
     with pytest.raises(PlaceError):
-        resolve(json.dumps({"destination": f"{tmp_path}/rds/./{rest}"}))
+        resolve(f"{tmp_path}/rds/./{rest}")
 
 
 # --- once the transfer has begun ------------------------------------------------------------------------------------
@@ -187,9 +185,8 @@ def test_no_range_goes_through_it(destination: Path, outside: Path, at: str) -> 
 def test_nothing_is_opened_to_the_group_through_it(destination: Path, outside: Path, tmp_path: Path) -> None:
     listed = tmp_path / "closed"
     listed.write_bytes(NAME.encode() + b"//f//0//0//\0")
-    asked = {"destination": str(destination), "list": str(listed)}
     with pytest.raises(ForeignError):
-        open_copies(json.dumps({**asked, "folder": ".", "access": "read", "group": "own"}))
+        open_copies(str(destination), str(listed), ".", access="read", group="own")
     assert untouched(outside)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import threading
@@ -46,15 +45,7 @@ def own_modes(share: Path) -> tuple[int, int]:
 def opened(share: Path, *records: bytes, folder: str = "raw", access: str = "read") -> dict[str, int]:
     listed = share.parents[1] / "closed"
     listed.write_bytes(b"".join(record + b"//0//0//\0" for record in records))
-    asked = {
-        "destination": str(share),
-        "list": str(listed),
-        "folder": folder,
-        "access": access,
-        "group": "own",
-    }
-    found: dict[str, int] = json.loads(open_copies(json.dumps(asked)))
-    return found
+    return open_copies(str(share), str(listed), folder, access=access, group="own")
 
 
 RAW = (b"raw//d", b"raw/frame.tif//f")

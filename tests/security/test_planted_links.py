@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -107,7 +106,7 @@ def test_what_is_prepared_removed_and_marked_is_below_the_destination(
     before = all_there(outside)
 
     def all_of_it() -> bool:
-        prepare(json.dumps({"destination": str(destination), "below": f"raw/{PARTIAL}", "umask": "022"}))
+        prepare(str(destination), f"raw/{PARTIAL}", 0o022)
         remove_partial(str(destination), f"raw/{NAME}".encode())
         mark(os.fsencode(destination), [(f"raw/{NAME}".encode(), None)])
         return True

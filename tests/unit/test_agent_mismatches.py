@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -183,11 +182,10 @@ def test_a_mark_is_never_near_the_time_of_the_source(tmp_path: Path, modified: i
         assert abs(file.stat().st_mtime - modified) > 86400
 
 
-def test_requests_are_what_the_scripts_send(store: Store, tmp_path: Path) -> None:
+def test_what_is_suspected_is_recalled(store: Store, tmp_path: Path) -> None:
     listed, output = tmp_path / "list", tmp_path / "output"
     listed.write_bytes(b"raw/a\0")
-    ends = {"source": "host:/dls/visit/", "destination": str(tmp_path)}
-    assert json.loads(suspect(json.dumps({**ends, "list": str(listed)}))) == {"suspect": 1}
-    assert json.loads(recall(json.dumps({**ends, "output": str(output)}))) == {"remembered": 1}
+    assert suspect("host:/dls/visit/", str(tmp_path), str(listed)) == 1
+    assert recall("host:/dls/visit/", str(tmp_path), str(output)) == 1
     assert output.read_bytes() == b"raw/a\0"
     assert store.folder.startswith(str(tmp_path))

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,7 @@ from beamferry import remote
 from beamferry_agent import trial
 from beamferry_agent.names import LONG, Lacks
 from beamferry_agent.places import FullError, PlaceError
-from beamferry_agent.trial import NamesError, names, try_names
+from beamferry_agent.trial import NamesError, NewNames, refuse_names, try_names
 from file_systems import refused
 from fuse_server import mounted
 
@@ -51,20 +52,30 @@ def census(place: Path, *paths: bytes) -> Path:
     return records
 
 
-def asked(root: Path, records: Path) -> dict[str, str]:
-    return {
-        "destination": str(root / "diamond" / "visit"),
-        "root": str(root),
-        "records": str(records),
-        "output": str(records.with_name("refused")),
-    }
+Asked = tuple[str, str, NewNames, str]
+# Where another file system is mounted, the agent as it is sent there is asked.
+ASK = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from beamferry_agent.errors import AgentError
+from beamferry_agent.trial import NewNames, refuse_names
+destination, root, new, output = json.load(sys.stdin)
+try:
+    print(json.dumps(refuse_names(destination, root, NewNames(*new), output)))
+except AgentError as error:
+    sys.stderr.buffer.write(error.told())
+    sys.exit(error.exit_code)
+"""
 
 
-def ask(
-    inside: tuple[str, ...], installed: Path, request: dict[str, str]
-) -> subprocess.CompletedProcess[str]:
+def asked(root: Path, records: Path) -> Asked:
+    new = NewNames(records=str(records))
+    return str(root / "diamond" / "visit"), str(root), new, str(records.with_name("refused"))
+
+
+def ask(inside: tuple[str, ...], installed: Path, request: Asked) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*inside, "bash", str(installed / "agent.sh"), "names"],
+        [*inside, sys.executable, "-I", "-B", "-c", ASK, str(installed / "agent.pyz")],
         input=json.dumps(request),
         capture_output=True,
         text=True,
@@ -76,7 +87,7 @@ def ask(
 def test_this_machine_holds_all_names_and_nothing_is_left_behind(root: Path, tmp_path: Path) -> None:
     assert try_names(str(root / "not" / "there" / "yet"), str(root)) == Lacks(frozenset(), 255)
     request = asked(root, census(tmp_path, b"a:b", b"Scan", b"scan", b"\xff"))
-    assert json.loads(names(json.dumps(request))) == {"lacks": []}
+    assert refuse_names(*request) == []
     assert list(root.iterdir()) == []
     assert not (tmp_path / "refused").exists()
 
@@ -144,7 +155,7 @@ def test_what_other_file_systems_lack(
     if lost is not None:
         assert done.stderr.startswith("agent: names that cannot be held: 1\n")
     else:
-        assert (json.loads(done.stdout)["lacks"] == []) is (kind == "all names")
+        assert (json.loads(done.stdout) == []) is (kind == "all names")
 
 
 def test_a_name_is_compared_with_what_is_there(root: Path, tmp_path: Path, installed: Path) -> None:
@@ -165,7 +176,7 @@ def test_the_message_names_twenty_and_the_file_all(root: Path, tmp_path: Path) -
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trial, "try_names", lambda *_: Lacks(frozenset(":"), 255))
         with pytest.raises(NamesError) as caught:
-            names(json.dumps(request))
+            refuse_names(*request)
     lines = str(caught.value).splitlines()
     assert (len(lines), lines[0]) == (21, "names that cannot be held: 500")
     assert len((tmp_path / "refused").read_text().splitlines()) == 500
@@ -174,17 +185,11 @@ def test_the_message_names_twenty_and_the_file_all(root: Path, tmp_path: Path) -
 def test_what_rsync_escapes_is_the_name_itself(root: Path, tmp_path: Path) -> None:
     (tmp_path / "todo").write_bytes(b"5 raw/new\\#012line \\#134#072\n12 a \\#303\\#251:\n")
     (tmp_path / "others").write_bytes(b"4096 ./\n4096 raw/\n0 link:\n")
-    request = {
-        "destination": str(root),
-        "root": str(root),
-        "todo": str(tmp_path / "todo"),
-        "others": str(tmp_path / "others"),
-        "output": str(tmp_path / "refused"),
-    }
+    new = NewNames(todo=str(tmp_path / "todo"), others=str(tmp_path / "others"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trial, "try_names", lambda *_: Lacks(frozenset((":", "control")), 255))
         with pytest.raises(NamesError):
-            names(json.dumps(request))
+            refuse_names(str(root), str(root), new, str(tmp_path / "refused"))
     assert (tmp_path / "refused").read_text().splitlines() == [
         "raw/new\\#012line \\#134#072 (holds a control character)",
         "a \\#303\\#251: (holds ':')",
