@@ -163,6 +163,8 @@ class Bench:
         self.work = folder / "work"
         self.job = folder / "job"
         self.job.mkdir()
+        # The share is there before any beamtime is.
+        self.mine.parent.mkdir()
         self.installed = folder / "bin"
         install(self.installed)
         self.environment = os.environ | {

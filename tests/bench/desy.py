@@ -114,6 +114,8 @@ class Bench:
             folder / name for name in ("theirs", "rds/ours", "work", "job", "secret")
         )
         self.job.mkdir()
+        # The share is there before any beamtime is.
+        self.mine.parent.mkdir()
         self.installed = folder / "bin"
         install(self.installed)
         self.theirs.mkdir()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from beamferry import remote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 
 def install(folder: Path) -> None:
@@ -30,6 +30,6 @@ def run(folder: Path, name: str, arguments: tuple[str, ...], environment: Mappin
         order = json.dumps({"step": name, "arguments": arguments, "locks": []})
     done = subprocess.run(command, input=order, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(
-            f"bench: {name} ended with code {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
-        )
+        errors = Path(environment["BEAMFERRY_JOB"]) / "errors"
+        said = errors.read_text(errors="replace") if errors.exists() else done.stderr
+        sys.exit(f"bench: {name} ended with code {done.returncode}\n{said[-2000:]}")
